@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who and what gets in: the checks of an update in a fixed order, cheap first, each with its own error.
+
+`check_manifest` needs no byte of the update; `check_update` walks the spooled file in blocks. Nothing is stored
+here, and nothing counts until both have passed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from flb.aggregation.mean import weight_of
+from flb.codec import CODINGS
+from flb.delta import BLOCK, NormCheck, check_bound, to_ring
+from flb.errors import (
+    AlreadyAdmitted,
+    BadContainer,
+    BadMessage,
+    BadSignature,
+    NoDataset,
+    NotInCohort,
+    TooLarge,
+    UnknownRun,
+    WrongBase,
+    WrongRound,
+)
+from flb.identity import manifest_hash, recover
+from flb.lora.mode import sent
+from flb.spec import RunSpec
+from flb.types import ZERO_DIGEST, Admitted, Digest, Domain, Manifest, Member, Opening, Step, TensorSpec
+from flb.wire import container
+
+ReadInto = Callable[[int, memoryview], int]
+"""Fill the buffer from an offset of the file; returns the number of bytes read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The one legal form of an update of a step: tensors, codec and size in bytes. `header` lacks the metadata."""
+
+    tensors: tuple[TensorSpec, ...]
+    dtype: str
+    item_size: int
+    header_size: int
+    size: int
+
+
+def update_metadata(salt: bytes, node: bytes, base: bytes) -> dict[str, str]:
+    """Metadata of an update blob: the salt hides the content behind the digest, node and base bind it."""
+    return {"salt": salt.hex(), "node": "0x" + node.hex(), "base": "0x" + base.hex()}
+
+
+def layout_of(spec: RunSpec, step: Step) -> Layout:
+    """What an update of step `step` looks like; its size follows from the spec alone."""
+    coding = CODINGS[spec.wire_codec]
+    tensors = sent(spec.lora_mode, spec.tensors, step)
+    header = container.encode_header(tensors, coding.dtype, update_metadata(bytes(32), bytes(20), bytes(32)))
+    size = len(header) + container.data_size(tensors, coding.dtype)
+    return Layout(tensors, coding.dtype, coding.item_size, len(header), size)
+
+
+def check_manifest(
+    manifest: Manifest,
+    signature: bytes,
+    *,
+    spec: RunSpec,
+    spec_digest: Digest,
+    domain: Domain,
+    opening: Opening | None,
+    admitted: Admitted | None,
+) -> Member:
+    """Everything that can be said before the first byte. Returns the cohort's member; raises a PeerFault.
+
+    `opening` is the round whose intake is open, `admitted` what this node already has in it.
+    """
+    if manifest.spec != spec_digest:
+        raise UnknownRun("the manifest names another run spec", "join the run whose contract this aggregator serves")
+    if opening is None or (manifest.round, manifest.seed) != (opening.round, opening.seed):
+        now = "no round is open" if opening is None else f"round {opening.round} is open"
+        raise WrongRound(f"the manifest is for round {manifest.round}, {now}", "sign the update for the open round")
+    member = next((m for m in opening.cohort if m.node == manifest.node), None)
+    if member is None:
+        raise NotInCohort(
+            f"node 0x{manifest.node.hex()} is not in the cohort of round {opening.round}",
+            "join before the round opens, or wait until the node is drawn",
+        )
+    if recover(domain, manifest_hash(manifest), signature) != member.key:
+        raise BadSignature("the manifest is not signed by the key in the round's roster", "sign with the node's key")
+    expected = layout_of(spec, opening.step).size
+    if manifest.size > expected:
+        raise TooLarge(f"the update has {manifest.size} bytes, the run spec gives {expected}", "send this run's adapter")
+    if admitted is not None and admitted.manifest.digest != manifest.digest:
+        raise AlreadyAdmitted(
+            f"another update of this node was admitted in round {opening.round}", "the first one counts; keep it"
+        )
+    if manifest.size != expected:
+        raise BadContainer(f"the update has {manifest.size} bytes, the run spec gives {expected}", "send all tensors")
+    if manifest.base != opening.base:
+        raise WrongBase("the update starts from another adapter than this round's", "train from the round's adapter")
+    if manifest.codec != spec.wire_codec or manifest.tensor_root != ZERO_DIGEST:
+        raise BadMessage("codec or tensor root of the manifest differ from the run spec", "use the run's own codec")
+    if member.records == 0 or manifest.dataset_root != member.dataset_root:
+        raise NoDataset("the manifest names no dataset that counts in this round", "register the dataset, then wait")
+    if manifest.examples < 1:
+        raise BadMessage("the manifest claims no examples", "train on at least one example")
+    return member
+
+
+def weight(spec: RunSpec, manifest: Manifest, member: Member) -> int:
+    """The weight of an admitted update."""
+    return weight_of(manifest.examples, member.records, spec.ring.weight_cap)
+
+
+def check_update(read: ReadInto, manifest: Manifest, spec: RunSpec, step: Step) -> float:
+    """Check the bytes of a complete update whose digest is right; returns its norm for reports.
+
+    In order: header (names, shapes, types, metadata), values finite and bounded, norm. Raises a PeerFault.
+    """
+    layout = layout_of(spec, step)
+    check_header(read, manifest, layout)
+    norm = NormCheck(spec.ring.norm_bound, spec.ring.fraction_bits)
+    decode = CODINGS[spec.wire_codec].decode
+    raw, ring = memoryview(bytearray(BLOCK * layout.item_size)), np.empty(BLOCK, dtype=np.int64)
+    offset = layout.header_size
+    for tensor in layout.tensors:
+        for start in range(0, tensor.size, BLOCK):
+            count = min(BLOCK, tensor.size - start)
+            part = raw[: count * layout.item_size]
+            fill(read, offset, part)
+            offset += len(part)
+            values = decode(part)
+            check_bound(values, spec.ring.value_bound, tensor.name)
+            norm.add(to_ring(values, spec.ring.fraction_bits, ring[:count]))
+    return norm.norm
+
+
+def check_header(read: ReadInto, manifest: Manifest, layout: Layout) -> None:
+    """Compare the header with the one legal header for this node and base."""
+    prefix = memoryview(bytearray(container.LENGTH_BYTES))
+    fill(read, 0, prefix)
+    length = container.header_length(bytes(prefix), layout.header_size)
+    text = memoryview(bytearray(length))
+    fill(read, container.LENGTH_BYTES, text)
+    header = container.decode_header(bytes(text))
+    salt = header.metadata.get("salt", "")
+    try:
+        metadata = update_metadata(bytes.fromhex(salt), manifest.node, manifest.base)
+    except ValueError:
+        metadata = {}
+    if len(salt) != 64 or dict(header.metadata) != metadata:
+        raise WrongBase("salt, node or base in the update differ from its manifest", "seal the update again")
+    if bytes(prefix) + bytes(text) != container.encode_header(layout.tensors, layout.dtype, metadata):
+        raise BadContainer(
+            f"the update is not of this step's form: {container.first_difference(header, layout.tensors, layout.dtype)}",
+            "load the adapter that the run spec describes",
+        )
+
+
+def fill(read: ReadInto, offset: int, part: memoryview) -> None:
+    """Read exactly `part`. Raises BadContainer where the file ends early."""
+    if read(offset, part) != len(part):
+        raise BadContainer("the update is shorter than its header says", "send the whole file")

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ring: values as int64 in units of 2^-F, so that a sum does not depend on order, threads or machine.
+
+Rules and proofs are in docs/arithmetic.md 1 and 2. Everything works on blocks of `BLOCK` elements in buffers that the
+caller reuses, so memory does not grow with the cohort or the adapter. This is the one module that does arithmetic on
+updates and adapters.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flb.errors import Fatal, NormTooLarge, NotFinite, ValueTooLarge
+
+BLOCK = 32_768
+"""Elements a block: three float64 blocks fit into the second-level cache."""
+
+NORM_BITS = 26
+"""An honest reduced update has a norm of at most 2^26, so every sum of squares is exact in float64."""
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+
+def assert_ieee() -> None:
+    """Refuse to run where rounding is not to nearest even or subnormals are flushed. Raises Fatal."""
+    tiny = np.float32(2.0**-149)
+    half = np.float64(1) + np.float64(2.0**-53)
+    up = np.float64(1) + np.float64(2.0**-52) + np.float64(2.0**-53)
+    if tiny * np.float32(1) == 0 or half != 1.0 or up != 1.0 + 2.0**-51:
+        raise Fatal("the processor's rounding mode is not IEEE nearest-even, or it flushes subnormals", "reset it")
+
+
+def check_bound(values: NDArray[np.floating[Any]], bound: float, name: str) -> None:
+    """Raise NotFinite or ValueTooLarge unless every value is finite and at most `bound` in size.
+
+    `name` says in the error which tensor it is.
+    """
+    if values.size == 0:
+        return
+    low, high = float(values.min()), float(values.max())  # a NaN makes both NaN
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise NotFinite(f"tensor {name} holds NaN or infinity", "the node's training diverged; lower its learning rate")
+    if max(-low, high) > bound:
+        raise ValueTooLarge(
+            f"tensor {name} holds a value of size {max(-low, high):g}, beyond the run's bound {bound:g}",
+            "lower the node's learning rate or raise ring.value_bound for the next run",
+        )
+
+
+def to_ring(values: NDArray[np.floating[Any]], fraction_bits: int, out: Int64) -> Int64:
+    """Write round-half-even(values · 2^F) to `out` (int64, same shape) and return it.
+
+    Only for values that passed `check_bound`: casting NaN or 1e30 differs between machines. The multiplication by a
+    power of two is exact in float32, and so is rounding to an integer.
+    """
+    scaled = values * values.dtype.type(2.0**fraction_bits)
+    np.rint(scaled, out=scaled)
+    np.copyto(out, scaled, casting="unsafe")
+    return out
+
+
+def mean(weighted_sum: Int64, denominator: int, fraction_bits: int) -> Float64:
+    """float64(Σ w·q) / float64(D) · 2^-F: each of conversion and division rounds once, half to even."""
+    result = weighted_sum.astype(np.float64)
+    result /= np.float64(denominator)
+    result *= np.float64(2.0**-fraction_bits)
+    return result
+
+
+def add_step(adapter: Float32, step: Float64) -> Float32:
+    """float32(float64(adapter) + step): one addition, one cast."""
+    total = adapter.astype(np.float64)
+    total += step
+    return total.astype(np.float32)
+
+
+def difference(after: Float32, before: Float32) -> Float32:
+    """The update of one tensor: after - before in float32 (one rounding), flat or not."""
+    if after.shape != before.shape:
+        raise Fatal(f"shapes {after.shape} and {before.shape} differ", "report this as a defect")
+    return np.subtract(after, before, dtype=np.float32)
+
+
+def norm_shift(norm_bound: int, fraction_bits: int) -> int:
+    """t such that a vector of norm `norm_bound` (a power of two) has norm 2^26 in units of 2^(t-F)."""
+    return fraction_bits + norm_bound.bit_length() - 1 - NORM_BITS
+
+
+class NormCheck:
+    """Exact check of ‖update‖ ≤ norm_bound over blocks: r = round-half-even(q · 2^-t), then Σ r² ≤ 2^52.
+
+    Each square is at most 2^52 once |r| ≤ 2^26 holds, and a float64 sum of non-negative integers is exact up to
+    2^53, so the decision does not depend on the order of additions.
+    """
+
+    __slots__ = ("_scale", "bound", "total")
+
+    def __init__(self, norm_bound: int, fraction_bits: int) -> None:
+        self.bound = norm_bound
+        self.total = 0.0
+        self._scale = np.float64(2.0 ** -norm_shift(norm_bound, fraction_bits))
+
+    def add(self, block: Int64) -> None:
+        """Take one block of ring values. Raises NormTooLarge as soon as the bound is passed."""
+        reduced = block.astype(np.float64)
+        reduced *= self._scale
+        np.rint(reduced, out=reduced)
+        if reduced.size and max(-float(reduced.min()), float(reduced.max())) > 2**NORM_BITS:
+            self.refuse()
+        self.total += float(np.dot(reduced, reduced))
+        if self.total > 2 ** (2 * NORM_BITS):
+            self.refuse()
+
+    def refuse(self) -> None:
+        """Raise NormTooLarge."""
+        raise NormTooLarge(
+            f"the update's norm is beyond the run's bound {self.bound}",
+            "lower the node's learning rate or raise ring.norm_bound for the next run",
+        )
+
+    @property
+    def norm(self) -> float:
+        """The norm in units of the update's values, for reports only."""
+        return math.sqrt(self.total) * float(self.bound) / float(1 << NORM_BITS)

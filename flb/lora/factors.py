@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mode `factors` (FedIT, Zhang et al., arXiv 2305.05644): A and B are averaged, each on its own.
+
+Not exact: mean(B)·mean(A) is not mean(B·A). It is the usual method, and the default.
+"""
+
+from flb.types import Step, TensorSpec
+
+
+def sent(tensors: tuple[TensorSpec, ...], step: Step) -> tuple[TensorSpec, ...]:
+    """Everything, in every step."""
+    return tensors

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The run spec: everything that nodes must agree on, as canonical JSON (RFC 8785) whose SHA-256 is on chain.
+
+A spec is read strictly: unknown, missing or mistyped fields are refused, so that two programs never read the same
+digest differently.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any, get_type_hints
+
+import rfc8785
+
+from flb.errors import BadMessage, Refused
+from flb.types import Codec, Digest, LoraMode, TensorSpec
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class BaseSpec:
+    """The base model: a name for people, and the digest of its weights (`flb.base_model`)."""
+
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoraSpec:
+    """Shape of the adapter. `target_modules` are the resolved module names, never a pattern."""
+
+    mode: str
+    r: int
+    alpha: int
+    dropout: float
+    target_modules: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSpec:
+    """Local training of one step: `local_steps` optimizer steps of `batch_size` examples of `max_length` tokens."""
+
+    local_steps: int
+    batch_size: int
+    learning_rate: float
+    max_length: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class RingSpec:
+    """The integers (docs/arithmetic.md 1): unit 2^-`fraction_bits`, |value| at most `value_bound`, weight at most
+    `weight_cap`, norm of an update at most `norm_bound`; both bounds are powers of two."""
+
+    fraction_bits: int
+    value_bound: int
+    weight_cap: int
+    norm_bound: int
+    max_cohort: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoundSpec:
+    """`steps` rounds to seal; who is drawn, how long intake and grace last, and when a block counts as final."""
+
+    steps: int
+    round_seconds: int
+    grace_seconds: int
+    min_nodes: int
+    fraction: float
+    confirmations: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptimizerSpec:
+    """How the mean update becomes a step of the adapter."""
+
+    name: str
+    learning_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """The whole spec. `adapter` is the digest of adapter 0, `salt` 32 random bytes in hex, `audit` who may read
+    update blobs."""
+
+    version: int
+    base: BaseSpec
+    lora: LoraSpec
+    tensors: tuple[TensorSpec, ...]
+    adapter: str
+    training: TrainingSpec
+    ring: RingSpec
+    rounds: RoundSpec
+    server_optimizer: ServerOptimizerSpec
+    codec: str
+    audit: str
+    salt: str
+
+    def encode(self) -> bytes:
+        """Canonical JSON."""
+        return rfc8785.dumps(json.loads(json.dumps(asdict(self))))
+
+    @property
+    def wire_codec(self) -> Codec:
+        """The codec of updates."""
+        return Codec[self.codec.upper()]
+
+    @property
+    def lora_mode(self) -> LoraMode:
+        """The LoRA mode."""
+        return LoraMode(self.lora.mode)
+
+
+def digest_of(encoded: bytes) -> Digest:
+    """SHA-256 of a spec's canonical bytes."""
+    return Digest(hashlib.sha256(encoded).digest())
+
+
+def _read(kind: Any, value: object, path: str) -> Any:
+    """Read one JSON value as `kind`; raises BadMessage with the path of the field."""
+    if getattr(kind, "__dataclass_fields__", None) is not None:
+        if not isinstance(value, dict):
+            raise BadMessage(f"run spec: {path or 'the whole'} is not an object")
+        hints = get_type_hints(kind)
+        names = [field.name for field in fields(kind)]
+        for name in sorted(set(value) ^ set(names)):
+            raise BadMessage(f"run spec: field {path}{name} is {'missing' if name in names else 'unknown'}")
+        return kind(**{name: _read(hints[name], value[name], f"{path}{name}.") for name in names})
+    if getattr(kind, "__origin__", None) is tuple:
+        if not isinstance(value, list):
+            raise BadMessage(f"run spec: {path} is not a list")
+        return tuple(_read(kind.__args__[0], item, path) for item in value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise BadMessage(f"run spec: {path} is not of type {kind.__name__}")
+    return value
+
+
+def decode(encoded: bytes) -> RunSpec:
+    """Read and check a spec. Raises BadMessage for a wrong form, Refused for values that break the arithmetic."""
+    try:
+        value = json.loads(encoded)
+    except ValueError as error:
+        raise BadMessage("run spec: not JSON", "ask the operator for the file that was deployed") from error
+    spec: RunSpec = _read(RunSpec, value, "")
+    if spec.version != VERSION:
+        raise BadMessage(f"run spec: version {spec.version}, this program reads {VERSION}", "update FLB")
+    if spec.encode() != encoded:
+        raise BadMessage("run spec: not canonical JSON (RFC 8785)", "ask the operator for the file that was deployed")
+    check(spec)
+    return spec
+
+
+def check(spec: RunSpec) -> None:
+    """Refuse a spec whose numbers break the proofs of docs/arithmetic.md 1, or that this version can't run."""
+    ring = spec.ring
+    for name, bound in (("value_bound", ring.value_bound), ("norm_bound", ring.norm_bound)):
+        if bound < 1 or bound & (bound - 1):
+            raise Refused(f"ring.{name} is {bound}", "choose a power of two")
+    if not 8 <= ring.fraction_bits <= 40:
+        raise Refused(f"ring.fraction_bits is {ring.fraction_bits}", "choose 8 to 40")
+    room = 2**63 // (ring.value_bound * 2**ring.fraction_bits * ring.max_cohort)
+    if not 1 <= ring.weight_cap < room:
+        raise Refused(
+            f"a weight cap of {ring.weight_cap} with {ring.max_cohort} nodes may overflow 63 bits",
+            f"choose a weight cap of at most {max(room - 1, 0)}",
+        )
+    if spec.codec not in {codec.name.lower() for codec in Codec}:
+        raise Refused(f"codec {spec.codec!r} is unknown", "choose f32 or bf16")
+    if spec.lora.mode not in set(LoraMode):
+        raise Refused(f"LoRA mode {spec.lora.mode!r} is unknown", "choose factors or alternate")
+    if spec.server_optimizer.name != "sgd":
+        raise Refused(f"server optimizer {spec.server_optimizer.name!r} is unknown", "choose sgd")
+    if spec.audit not in ("members", "public", "off"):
+        raise Refused(f"audit {spec.audit!r} is unknown", "choose members, public or off")
+    if spec.rounds.steps < 1 or spec.rounds.round_seconds < 1 or spec.rounds.min_nodes < 1:
+        raise Refused("rounds.steps, round_seconds and min_nodes must be at least 1", "correct the run's settings")
+    if not 0 < spec.rounds.fraction <= 1:
+        raise Refused(f"rounds.fraction is {spec.rounds.fraction}", "choose a number above 0 and at most 1")
+    names = [tensor.name for tensor in spec.tensors]
+    if not names or names != sorted(set(names), key=str.encode):
+        raise Refused("the tensors of the run spec are not sorted by name", "make the spec with flb chain deploy")
