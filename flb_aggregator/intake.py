@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a stream to a checked blob: spool, digest, admission. Blocking; the service calls it in threads.
+
+The spool holds one file for each (round, node), named by round, seed, node and the digest that was announced, so a
+restart finds the committed offset in the file's size. A refused update leaves no byte behind.
+"""
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from flb.admission import check_update
+from flb.errors import Fatal, FLBError, Truncated, WrongRound
+from flb.rounds import Name
+from flb.spec import RunSpec
+from flb.store import BlobStore, sync_file
+from flb.types import Address, Digest, Manifest, Step
+from flb.wire.chunks import Receiver
+
+
+@dataclass(frozen=True, slots=True)
+class Spool:
+    """The folder of unfinished uploads; on the file system of the blobs, so that a finished one is renamed."""
+
+    folder: Path
+    blobs: BlobStore
+
+    def path(self, manifest: Manifest) -> Path:
+        """The file of one upload."""
+        return self.folder / f"{_stem((manifest.round, manifest.seed), manifest.node)}-{manifest.digest.hex()}"
+
+    def committed(self, name: Name, node: Address) -> tuple[int, bytes]:
+        """Bytes that are held for (round, node), and the digest they belong to; (0, empty) for none."""
+        for path in self.folder.glob(f"{_stem(name, node)}-*"):
+            return path.stat().st_size, bytes.fromhex(path.name.rsplit("-", 1)[1])
+        return 0, b""
+
+    def clear(self, keep: Name | None) -> None:
+        """Delete what belongs to other openings."""
+        prefix = f"{keep[0]}-{keep[1].hex()[:16]}-" if keep else None
+        for path in self.folder.iterdir():
+            if prefix is None or not path.name.startswith(prefix):
+                path.unlink(missing_ok=True)
+
+
+def _stem(name: Name, node: Address) -> str:
+    return f"{name[0]}-{name[1].hex()[:16]}-{node.hex()}"
+
+
+class Upload:
+    """One stream into the spool. A newer stream of the same node closes this one; both never write at once."""
+
+    def __init__(self, spool: Spool, manifest: Manifest, offset: int) -> None:
+        self.spool, self.manifest = spool, manifest
+        self.path = spool.path(manifest)
+        self.receiver = Receiver(manifest.digest, manifest.size)
+        self._lock, self._closed = threading.Lock(), False
+        held, digest = spool.committed((manifest.round, manifest.seed), manifest.node)
+        if offset == 0 or digest != manifest.digest:
+            for old in spool.folder.glob(f"{_stem((manifest.round, manifest.seed), manifest.node)}-*"):
+                old.unlink()
+            held = 0
+        if offset != held:
+            raise Truncated(f"the stream goes on at byte {offset}, {held} are held", "ask for the committed offset")
+        self._file = self.path.open("ab+", buffering=0)
+        self._file.seek(0)
+        block = memoryview(bytearray(1 << 20))
+        while count := self._file.readinto(block):
+            self.receiver.resume(block[:count])
+
+    def write(self, data: bytes) -> None:
+        """Check, count and append one chunk."""
+        with self._lock:
+            if self._closed:
+                raise WrongRound("this stream was replaced by a newer one, or its round is over", "ask again")
+            self.receiver.take(data)
+            view = memoryview(data)
+            while view:
+                view = view[self._file.write(view) :]
+
+    def close(self, discard: bool = False) -> None:
+        """Stop writing; what was held stays for a resume unless `discard`."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._file.close()
+            if discard:
+                self.path.unlink(missing_ok=True)
+
+    def finish(self, spec: RunSpec, step: Step) -> float:
+        """Digest, admission checks, fsync, rename into the blobs; returns the update's norm. Raises a PeerFault."""
+        with self._lock:
+            if self._closed:
+                raise WrongRound("this stream was replaced by a newer one, or its round is over", "ask again")
+            self.receiver.finish()
+            descriptor = self._file.fileno()
+            norm = check_update(
+                lambda offset, part: os.preadv(descriptor, [part], offset), self.manifest, spec, step
+            )
+            sync_file(descriptor)
+            self._file.close()
+            self._closed = True
+            self.spool.blobs.adopt(self.path, Digest(self.manifest.digest))
+            return norm
+
+
+def leaves_a_trace(error: FLBError) -> bool:
+    """Whether the bytes of a failed upload stay for a resume: only a cut or our own fault keeps them."""
+    return isinstance(error, Truncated | Fatal | WrongRound)

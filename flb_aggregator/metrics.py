@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a round cost, one JSON line a round in `rounds.jsonl`: bytes, seconds, gas, peak memory."""
+
+import json
+import resource
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flb.records import Closing
+from flb.types import Digest, Opening, Round
+
+
+def peak_rss_mib() -> float:
+    """Peak resident memory of this process in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20) if sys.platform == "darwin" else peak / (1 << 10)
+
+
+@dataclass(slots=True)
+class Metrics:
+    """Collects the figures of the open round and writes its line when it is sealed. `now` in seconds."""
+
+    path: Path
+    now: Callable[[], float]
+    started: dict[Round, float] = field(default_factory=dict)
+    figures: dict[Round, dict[str, Any]] = field(default_factory=dict)
+
+    def opened(self, opening: Opening) -> None:
+        """A round opened."""
+        self.started.setdefault(opening.round, self.now())
+        self.figure(opening.round)["step"] = opening.step
+
+    def figure(self, number: Round) -> dict[str, Any]:
+        """The line of a round in the making."""
+        return self.figures.setdefault(number, {"round": number, "bytes_up": 0, "bytes_down": 0})
+
+    def received(self, number: Round, count: int) -> None:
+        """Bytes of updates that arrived."""
+        self.figure(number)["bytes_up"] += count
+
+    def sent(self, number: Round, count: int) -> None:
+        """Bytes of blobs that left."""
+        self.figure(number)["bytes_down"] += count
+
+    def combined(self, opening: Opening, closing: Closing, seconds: float) -> None:
+        """The adapter is made."""
+        figure = self.figure(opening.round)
+        figure["nodes"] = [
+            {"node": "0x" + a.node.hex(), "weight": a.weight, "examples": a.manifest.examples} for a in closing.admitted
+        ]
+        figure["late"] = ["0x" + node.hex() for node in closing.late]
+        figure["missing"] = ["0x" + node.hex() for node in closing.missing]
+        figure["aggregate_s"] = round(seconds, 4)
+
+    def sealed(self, number: Round, what: str, tx: Digest, gas_used: int) -> None:
+        """The transaction that ended the round is mined: write its line."""
+        figure = self.figure(number)
+        figure |= {
+            "ended_by": what,
+            "tx": "0x" + tx.hex(),
+            "gas_used": gas_used,
+            "wall_s": round(self.now() - self.started.get(number, self.now()), 3),
+            "peak_rss_mib": round(peak_rss_mib(), 1),
+        }
+        with self.path.open("a") as file:
+            file.write(json.dumps(figure, sort_keys=True) + "\n")
+        self.figures.pop(number, None)

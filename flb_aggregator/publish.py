@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Adapters as blobs and as folders that PEFT reads: adapter 0, the result of each step, and its configuration."""
+
+import json
+import os
+from pathlib import Path
+
+from flb.lora import adapter_zero
+from flb.spec import LoraSpec, RunSpec
+from flb.store import BlobStore, sync_folder, write_atomic
+from flb.types import Digest, Step, TensorSpec
+from flb.wire import container
+from flb_aggregator.pipeline import ADAPTER_METADATA
+
+
+def make_adapter_zero(tensors: tuple[TensorSpec, ...], seed: int, store: BlobStore) -> Digest:
+    """Write adapter 0 into the store; the same spec gives the same bytes everywhere."""
+    with store.writer() as out:
+        out.write(container.encode_header(tensors, "F32", ADAPTER_METADATA))
+        for tensor in tensors:
+            for block in adapter_zero.blocks(tensor, seed):
+                out.write(memoryview(block.astype("<f4", copy=False)).cast("B"))
+        return out.commit()
+
+
+def peft_config(base_name: str, lora: LoraSpec) -> bytes:
+    """adapter_config.json as peft reads it."""
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_name,
+        "r": lora.r,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": lora.dropout,
+        "target_modules": list(lora.target_modules),
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "init_lora_weights": True,
+    }
+    return json.dumps(config, indent=2, sort_keys=True).encode() + b"\n"
+
+
+def adapter_folder(root: Path, step: Step) -> Path:
+    """Where the adapter of a step is published."""
+    return root / f"step-{step:04d}"
+
+
+def publish_folder(root: Path, spec: RunSpec, step: Step, store: BlobStore, adapter: Digest) -> Path:
+    """Make the PEFT folder of an adapter. The weights are a hard link to the blob where the disk allows it.
+
+    Doing it twice is harmless; the folder appears whole, under its name, or not at all.
+    """
+    folder = adapter_folder(root, step)
+    if (folder / "adapter_model.safetensors").exists():
+        return folder
+    root.mkdir(parents=True, exist_ok=True)
+    part = root / f".{folder.name}.{os.getpid()}.part"
+    part.mkdir(exist_ok=True)
+    write_atomic(part / "adapter_config.json", peft_config(spec.base.name, spec.lora))
+    target = part / "adapter_model.safetensors"
+    target.unlink(missing_ok=True)
+    try:
+        os.link(store.path(adapter), target)
+    except OSError:  # another file system, or one without links
+        target.write_bytes(store.path(adapter).read_bytes())
+    if folder.exists():  # left over from a process that died between the two files
+        for old in folder.iterdir():
+            old.unlink()
+        folder.rmdir()
+    part.rename(folder)
+    sync_folder(root)
+    return folder

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may read: single-use challenges and tokens, in memory. A token can read and waste quota, never submit."""
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from flb.errors import BadSignature, NotInCohort, TooManyTries
+from flb.identity import recover, session_hash
+from flb.types import ZERO_DIGEST, Address, Digest, Domain, Member, Seconds, Session
+
+CHALLENGE_SECONDS = 60
+TOKEN_SECONDS = 3600
+OPEN_CHALLENGES = 10_000
+"""More at once are refused: a challenge costs an unknown caller nothing."""
+
+
+@dataclass(slots=True)
+class Sessions:
+    """Challenges and tokens of one aggregator. `now` gives Unix seconds."""
+
+    domain: Domain
+    now: Callable[[], float]
+    challenges: dict[Digest, tuple[Address, int]] = field(default_factory=dict)
+    tokens: dict[str, tuple[Address, float]] = field(default_factory=dict)
+
+    def challenge(self, node: Address, members: Mapping[Address, Member]) -> tuple[Digest, Seconds]:
+        """A fresh nonce for a member, and when it ends."""
+        if node not in members:
+            raise NotInCohort(f"0x{node.hex()} is no member of this run", "join the run first")
+        now = self.now()
+        self.challenges = {nonce: item for nonce, item in self.challenges.items() if item[1] > now}
+        if len(self.challenges) >= OPEN_CHALLENGES:
+            raise TooManyTries("too many challenges are open", "try again in a minute")
+        nonce, expires = Digest(secrets.token_bytes(32)), Seconds(int(now) + CHALLENGE_SECONDS)
+        self.challenges[nonce] = (node, expires)
+        return nonce, expires
+
+    def open(self, session: Session, signature: bytes, members: Mapping[Address, Member]) -> str:
+        """The token for a signed challenge; the challenge is used up whatever comes of it."""
+        known = self.challenges.pop(session.nonce, None)
+        if known != (session.node, session.expires) or session.expires <= self.now():
+            raise BadSignature("the challenge is unknown, used or over", "ask for a new one")
+        member = members.get(session.node)
+        if member is None:
+            raise NotInCohort(f"0x{session.node.hex()} is no member of this run", "join the run first")
+        if session.cert_digest != ZERO_DIGEST:
+            raise BadSignature("the session names a certificate that is not this aggregator's", "connect again")
+        if recover(self.domain, session_hash(session), signature) != member.key:
+            raise BadSignature("the session is not signed by the member's key", "sign with the node's key")
+        now = self.now()
+        self.tokens = {token: item for token, item in self.tokens.items() if item[1] > now}
+        token = secrets.token_hex(32)
+        self.tokens[token] = (session.node, now + TOKEN_SECONDS)
+        return token
+
+    def node_of(self, token: str | None) -> Address | None:
+        """Whose token it is; None for none, an unknown or an old one."""
+        node, expires = self.tokens.get(token or "", (None, 0.0))
+        return node if expires > self.now() else None

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's path, top to bottom: data → train → delta → codec → seal. The uplink streams what this returns.
+
+Nothing leaves the device before it is sealed: written to disk under the digest of its bytes. A sealed update is never
+trained again.
+"""
+
+import hashlib
+import hmac
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from flb.admission import layout_of, update_metadata
+from flb.codec import CODINGS
+from flb.delta import Float32, check_bound, difference
+from flb.errors import CorruptStore
+from flb.spec import RunSpec
+from flb.store import BlobStore, write_atomic
+from flb.types import Address, Digest, Step
+from flb.wire import container
+
+Tensors = Mapping[str, Float32]
+Train = Callable[[Tensors, frozenset[str], int], Tensors]
+"""(adapter, names to train, seed) -> adapter after local training."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """An update on this node's disk, ready for any round of its step."""
+
+    step: Step
+    base: Digest
+    digest: Digest
+    size: int
+    path: Path
+
+
+def seal_update(
+    spec: RunSpec, step: Step, base: Digest, *, node: Address, secret: bytes, blobs: BlobStore, folder: Path, train: Train
+) -> Sealed:
+    """Train one step from adapter `base` (in `blobs`) and seal the update into `folder`, or find it sealed."""
+    sealed = find_sealed(folder, step, base, blobs)
+    if sealed is not None:
+        return sealed
+    layout = layout_of(spec, step)
+    before = load_adapter(spec, blobs.path(base))
+    after = train(before, frozenset(tensor.name for tensor in layout.tensors), training_seed(spec, step, node))
+    encode = CODINGS[spec.wire_codec].encode
+    with blobs.writer() as out:
+        metadata = update_metadata(salt_of(secret, step, base), node, base)
+        out.write(container.encode_header(layout.tensors, layout.dtype, metadata))
+        for tensor in layout.tensors:
+            update = difference(after[tensor.name], before[tensor.name])
+            check_bound(update, spec.ring.value_bound, tensor.name)
+            out.write(encode(update))
+        digest = out.commit()
+    note = {"step": step, "base": base.hex(), "digest": digest.hex(), "size": layout.size}
+    write_atomic(_note(folder, step, base), json.dumps(note).encode())
+    return Sealed(step, base, digest, layout.size, blobs.path(digest))
+
+
+def find_sealed(folder: Path, step: Step, base: Digest, blobs: BlobStore) -> Sealed | None:
+    """What an earlier life of this node sealed for this step and base."""
+    try:
+        note = json.loads(_note(folder, step, base).read_bytes())
+        digest = Digest(bytes.fromhex(note["digest"]))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError) as error:
+        raise CorruptStore(f"{_note(folder, step, base)} is damaged", "delete it; the step is trained again") from error
+    return Sealed(step, base, digest, note["size"], blobs.path(digest)) if blobs.has(digest) else None
+
+
+def _note(folder: Path, step: Step, base: Digest) -> Path:
+    return folder / f"step-{step:04d}-{base.hex()[:16]}.json"
+
+
+def load_adapter(spec: RunSpec, path: Path) -> dict[str, Float32]:
+    """An adapter blob as named arrays; its digest was checked when it was stored."""
+    header = len(container.encode_header(spec.tensors, "F32", {"format": "pt"}))
+    values = np.fromfile(path, dtype="<f4", offset=header)
+    tensors, start = {}, 0
+    for tensor in spec.tensors:
+        tensors[tensor.name] = values[start : start + tensor.size].reshape(tensor.shape)
+        start += tensor.size
+    return tensors
+
+
+def training_seed(spec: RunSpec, step: Step, node: Address) -> int:
+    """Seed of data order and dropout: from the spec's seed, the step and the node, never from the round's seed."""
+    fields = spec.training.seed.to_bytes(8, "big") + step.to_bytes(4, "big") + node
+    return int.from_bytes(hashlib.sha256(b"flb training" + fields).digest()[:4], "big")
+
+
+def salt_of(secret: bytes, step: Step, base: Digest) -> bytes:
+    """The update's salt: from the node's own secret, so that a crash before the seal gives the same bytes again."""
+    return hmac.new(secret, b"flb update" + step.to_bytes(4, "big") + base, hashlib.sha256).digest()

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's side of the protocol: sessions, watching, resumable download and upload. Blocking calls.
+
+What the aggregator says is checked against the chain or its signature before anybody acts on it. A gRPC failure
+becomes the fault that its `flb-code` names, or AggregatorUnavailable.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from flb import identity
+from flb.errors import (
+    AggregatorUnavailable,
+    BadSignature,
+    FLBError,
+    Impostor,
+    NotAllowedHere,
+    PeerFault,
+    Truncated,
+    by_code,
+)
+from flb.spec import digest_of
+from flb.store import BlobStore, sync_file
+from flb.types import ZERO_DIGEST, Address, Digest, Domain, Manifest, Receipt, Session
+from flb.v1 import aggregator_service_pb2 as pb
+from flb.v1 import aggregator_service_pb2_grpc as pb_grpc
+from flb.wire import chunks, messages
+
+CALL_SECONDS = 30.0
+"""Deadline of calls that carry no bulk."""
+OPTIONS = (("grpc.keepalive_time_ms", 30_000), ("grpc.max_receive_message_length", 4 << 20))
+LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:")
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """No foreign exception crosses this edge."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise fault_of(error) from error
+
+
+def fault_of(error: Any) -> FLBError:
+    """The fault that a gRPC failure stands for."""
+    trailing = {key: value for key, value in (error.trailing_metadata() or ())}
+    code = trailing.get("flb-code")
+    if code is None:
+        return AggregatorUnavailable(
+            f"the aggregator does not answer ({error.code().name.lower()})", "check that it runs; this node tries again"
+        )
+    fault = by_code(code)("")
+    fault.args = (error.details(),)
+    return fault
+
+
+@dataclass(slots=True)
+class Uplink:
+    """One channel to the aggregator, and the session on it."""
+
+    uri: str
+    domain: Domain
+    aggregator: Callable[[], Address]
+    """Who signs for the aggregator, by the chain."""
+    node: Address
+    key: bytes
+    channel: grpc.Channel = field(init=False)
+    stub: Any = field(init=False)
+    token: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.uri.startswith(LOOPBACK):
+            raise NotAllowedHere(
+                f"the aggregator's address {self.uri!r} is not on this machine, and this version has no TLS",
+                "run node and aggregator on one machine",
+            )
+        self.channel = grpc.insecure_channel(self.uri, options=OPTIONS)
+        self.stub = pb_grpc.AggregatorServiceStub(self.channel)  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Close the channel; running calls end."""
+        self.channel.close()
+
+    # ---------------------------------------------------------------- reading
+
+    def get_run(self, spec_digest: Digest) -> bytes:
+        """The spec's bytes, checked against the chain's digest and the aggregator's signature."""
+        with translated():
+            answer = self.stub.GetRun(pb.GetRunRequest(), timeout=CALL_SECONDS)
+        hashed = identity.statement_hash("flb.v1.GetRun", answer.spec)
+        if digest_of(answer.spec) != spec_digest:
+            raise Impostor("the aggregator's run spec is not the one on chain", "do not trust this endpoint")
+        if identity.recover(self.domain, hashed, answer.signature) != self.aggregator():
+            raise Impostor("the run spec is not signed by the run's aggregator", "do not trust this endpoint")
+        return bytes(answer.spec)
+
+    def session(self) -> tuple[tuple[str, str], ...]:
+        """Metadata of a session; opens one when there is none."""
+        if not self.token:
+            with translated():
+                first = self.stub.OpenSession(pb.OpenSessionRequest(node=self.node), timeout=CALL_SECONDS)
+                challenge = first.challenge
+                nonce = messages.digest(challenge.nonce, "nonce")
+                session = Session(self.node, nonce, ZERO_DIGEST, challenge.expires)
+                signed = identity.sign(self.key, self.domain, identity.session_hash(session))
+                request = pb.OpenSessionRequest(session=messages.session_to_proto(session, signed))
+                self.token = self.stub.OpenSession(request, timeout=CALL_SECONDS).token
+        return (("authorization", f"Bearer {self.token}"),)
+
+    def renewed(self, call: Callable[[], Any]) -> Any:
+        """Call; when the session is over (an hour, or a restart) open a new one and call once more."""
+        try:
+            return call()
+        except BadSignature:
+            self.token = ""
+            return call()
+
+    def watch(self) -> Iterator[pb.RoundState]:
+        """Signed announcements until the stream breaks."""
+        with translated():
+            for message in self.stub.WatchRounds(pb.WatchRoundsRequest(), metadata=self.session()):
+                hashed = identity.statement_hash("flb.v1.RoundState", message.state)
+                if identity.recover(self.domain, hashed, message.signature) != self.aggregator():
+                    raise Impostor("an announcement is not signed by the run's aggregator", "do not trust it")
+                yield pb.RoundState.FromString(message.state)
+
+    def download(self, digest: Digest, blobs: BlobStore, progress: Callable[[int, int], None]) -> Path:
+        """Fetch a blob unless it is here; a broken download goes on where it stopped. Raises DigestMismatch."""
+        if blobs.has(digest):
+            return blobs.path(digest)
+        part = blobs.folder / f"{digest.hex()}.download"
+        with part.open("ab+", buffering=0) as file:
+            receiver = chunks.Receiver(digest, 1 << 62)
+            file.seek(0)
+            while block := file.read(chunks.CHUNK):
+                receiver.resume(block)
+            request = pb.DownloadBlobRequest(digest=digest, offset=receiver.held)
+            try:
+                with translated():
+                    for message in self.stub.DownloadBlob(request, metadata=self.optional_session()):
+                        if message.size:
+                            receiver.size = message.size
+                        if message.data:
+                            receiver.take(message.data)
+                            file.write(message.data)
+                            progress(receiver.held, receiver.size)
+                receiver.finish()
+            except Truncated as error:
+                raise AggregatorUnavailable(error.what, "the download goes on where it stopped") from error
+            except PeerFault:
+                part.unlink()
+                raise
+            sync_file(file.fileno())
+        return blobs.adopt(part, digest)
+
+    def optional_session(self) -> tuple[tuple[str, str], ...]:
+        """A session if there is one; adapters and records need none."""
+        return (("authorization", f"Bearer {self.token}"),) if self.token else ()
+
+    # --------------------------------------------------------------- sending
+
+    def deliver(
+        self, manifest: Manifest, signature: bytes, path: Path, progress: Callable[[int, int], None]
+    ) -> tuple[Receipt, bytes]:
+        """Bring an update to the aggregator, from where it stopped; returns the checked receipt."""
+        query = pb.QueryUploadRequest(round=manifest.round, seed=manifest.seed)
+
+        def ask() -> Any:
+            with translated():
+                return self.stub.QueryUpload(query, metadata=self.session(), timeout=CALL_SECONDS)
+
+        state = self.renewed(ask)
+        if state.HasField("receipt"):
+            return self.checked(state.receipt, manifest)
+        offset = state.committed if state.digest == manifest.digest else 0
+        with path.open("rb", buffering=0) as file, translated():
+            answer = self.stub.UploadUpdate(
+                parts(manifest, signature, file.fileno(), offset, progress), metadata=self.session()
+            )
+        return self.checked(answer.receipt, manifest)
+
+    def checked(self, message: pb.SignedReceipt, manifest: Manifest) -> tuple[Receipt, bytes]:
+        """The receipt, if it is signed by the run's aggregator and for this very update."""
+        receipt, signed = messages.receipt_from_proto(message)
+        if identity.recover(self.domain, identity.receipt_hash(receipt), signed) != self.aggregator():
+            raise Impostor("the receipt is not signed by the run's aggregator", "keep the update and ask the operator")
+        same = (receipt.round, receipt.seed, receipt.node) == (manifest.round, manifest.seed, manifest.node)
+        if not same:
+            raise Impostor("the receipt is for another update", "keep the update and ask the operator")
+        return receipt, signed
+
+
+def parts(
+    manifest: Manifest, signature: bytes, descriptor: int, offset: int, progress: Callable[[int, int], None]
+) -> Iterator[pb.UploadUpdateRequest]:
+    """The messages of one upload: header, then chunks from `offset` on."""
+    header = pb.UploadHeader(manifest=messages.manifest_to_proto(manifest, signature), offset=offset)
+    yield pb.UploadUpdateRequest(header=header)
+    sent = offset
+    for data in chunks.send(lambda at, count: os.pread(descriptor, count, at), manifest.size, offset):
+        yield pb.UploadUpdateRequest(data=data)
+        sent += len(data)
+        progress(sent, manifest.size)

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records: canonical, complete, and unforgiving."""
+
+import dataclasses
+import hashlib
+import json
+
+import pytest
+
+from flb import records
+from flb.errors import BadMessage
+from flb.merkle import keccak256, update_leaf, updates_root
+from flb.types import ZERO_DIGEST, Admitted, Digest
+from tests.sim import DOMAIN, key_for, manifest_for, members, opening, signed, small_spec
+
+pytestmark = pytest.mark.unit
+
+SPEC = small_spec()
+
+
+def closing() -> records.Closing:
+    opened = opening()
+    admitted = []
+    for member in members(3)[:2]:
+        manifest = manifest_for(SPEC, opened, member, member.node)
+        admitted.append(Admitted(manifest, signed(manifest, key_for(member)), 50, b"\x11" * 65))
+    return records.Closing(tuple(admitted), (), (members(3)[2].node,))
+
+
+def record() -> records.Record:
+    return records.make(DOMAIN, Digest(b"\x01" * 32), opening(), ZERO_DIGEST, closing(), Digest(b"\x02" * 32))
+
+
+def test_encode__round_trip__is_identity() -> None:
+    assert records.decode(records.encode(record())) == record()
+
+
+def test_make__roots_and_sums__follow_from_the_closing() -> None:
+    made = record()
+    assert made.weight_sum == 100
+    leaves = [
+        update_leaf(a.node, a.weight, a.manifest.digest, ZERO_DIGEST, a.manifest.dataset_root)
+        for a in made.closing.admitted
+    ]
+    assert made.updates_root == updates_root(leaves)
+
+
+def test_roll_of__digest__is_of_the_blob() -> None:
+    blob = records.encode(record())
+    roll = records.roll_of(record(), blob)
+    assert roll.record_digest == hashlib.sha256(blob).digest() and roll.accepted == 2
+
+
+def test_decode__any_flipped_bit__is_refused_or_another_record() -> None:
+    blob = records.encode(record())
+    for position in range(0, len(blob), 7):
+        altered = bytearray(blob)
+        altered[position] ^= 1
+        try:
+            assert records.decode(bytes(altered)) != record()
+        except BadMessage:
+            pass
+
+
+@pytest.mark.parametrize("blob", [b"", b"{}", b"[]", b"\xff", b"null", b"1e999"])
+def test_decode__other_json__is_refused(blob: bytes) -> None:
+    with pytest.raises(BadMessage, match="the record blob is malformed"):
+        records.decode(blob)
+
+
+def test_decode__another_spelling__is_refused() -> None:
+    blob = json.dumps(json.loads(records.encode(record())), indent=1).encode()
+    with pytest.raises(BadMessage, match="not canonical"):
+        records.decode(blob)
+
+
+def test_roll_hash__golden__never_changes() -> None:
+    roll = records.roll_of(record(), b"blob")
+    hashed = records.roll_hash(dataclasses.replace(roll, accepted=2), Digest(b"\x03" * 32), Digest(b"\x04" * 32), 99)  # type: ignore[arg-type]
+    words = [
+        roll.round, b"\x03" * 32, roll.record_digest, roll.adapter_digest, roll.updates_root, ZERO_DIGEST, ZERO_DIGEST,
+        b"\x04" * 32, 2, 100, 99,
+    ]  # fmt: skip
+    packed = b"".join(w.to_bytes(32, "big") if isinstance(w, int) else w for w in words)
+    assert hashed == keccak256(records.ROLL_TYPE + packed)
+
+
+def test_void_hash__differs_from_a_roll() -> None:
+    hashed = records.void_hash(1, ZERO_DIGEST, ZERO_DIGEST, 1)  # type: ignore[arg-type]
+    assert hashed == keccak256(
+        records.VOID_TYPE + (1).to_bytes(32, "big") + bytes(64) + (1).to_bytes(32, "big")
+    )

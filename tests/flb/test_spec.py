@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The run spec: canonical bytes, strict reading, refusals."""
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from flb import spec as specs
+from flb.errors import BadMessage, Refused
+from tests.sim import small_spec
+
+pytestmark = pytest.mark.unit
+
+
+def changed(path: str, value: Any) -> bytes:
+    """The small spec with one field replaced, canonical again."""
+    fields = json.loads(small_spec().encode())
+    inner = fields
+    *folders, name = path.split(".")
+    for folder in folders:
+        inner = inner[folder]
+    inner[name] = value
+    import rfc8785
+
+    return rfc8785.dumps(fields)
+
+
+def test_decode__own_bytes__round_trip() -> None:
+    spec = small_spec()
+    assert specs.decode(spec.encode()) == spec
+    assert specs.digest_of(spec.encode()) == specs.digest_of(specs.decode(spec.encode()).encode())
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("extra", 1, "field extra is unknown"),
+        ("lora.r", "8", "lora.r. is not of type int"),
+        ("training.local_steps", 2.5, "is not of type int"),
+        ("version", 2, "version 2"),
+        ("tensors", {}, "not a list"),
+    ],
+)
+def test_decode__wrong_form__names_the_field(path: str, value: Any, words: str) -> None:
+    with pytest.raises(BadMessage, match=words):
+        specs.decode(changed(path, value))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("ring.value_bound", 3, "power of two"),
+        ("ring.norm_bound", 0, "power of two"),
+        ("ring.weight_cap", 1 << 18, "may overflow 63 bits"),
+        ("codec", "int8", "choose f32 or bf16"),
+        ("lora.mode", "stack", "choose factors or alternate"),
+        ("server_optimizer.name", "adam", "choose sgd"),
+        ("audit", "all", "members, public or off"),
+        ("rounds.fraction", 0.0, "above 0"),
+        ("rounds.steps", 0, "at least 1"),
+    ],
+)
+def test_decode__values_that_break_the_run__are_refused(path: str, value: Any, words: str) -> None:
+    with pytest.raises(Refused, match=words):
+        specs.decode(changed(path, value))
+
+
+def test_decode__not_canonical_or_not_json__is_refused() -> None:
+    for bad in (small_spec().encode() + b"\n", b"{", b"\xff", b"[]"):
+        with pytest.raises(BadMessage):
+            specs.decode(bad)
+
+
+def test_check__largest_legal_weight_cap__is_named() -> None:
+    spec = small_spec()
+    ring = dataclasses.replace(spec.ring, weight_cap=1 << 40)
+    with pytest.raises(Refused, match="at most 131071"):
+        specs.check(dataclasses.replace(spec, ring=ring))

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A federation on paper: a small spec, members, updates and a registry in memory, on the product's own ports."""
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from flb import events as chain
+from flb import identity, records, roster
+from flb import spec as specs
+from flb.admission import layout_of, update_metadata
+from flb.codec import CODINGS
+from flb.merkle import keccak256
+from flb.records import Roll
+from flb.rounds import SubmitRoll
+from flb.types import (
+    ZERO_DIGEST,
+    Address,
+    Block,
+    Digest,
+    Domain,
+    Manifest,
+    Member,
+    Opening,
+    Round,
+    Seconds,
+    Step,
+    TensorSpec,
+)
+from flb.wire import container
+
+DOMAIN = Domain(31337, Address(b"\x0f" * 20))
+AGGREGATOR_KEY = bytes(31) + b"\x63"
+PATH = "base_model.model.model.layers.0.mlp.down_proj"
+TENSORS = (TensorSpec(f"{PATH}.lora_A.weight", (2, 40_000)), TensorSpec(f"{PATH}.lora_B.weight", (8, 2)))
+
+
+def key_of(index: int) -> bytes:
+    """Private key of node `index`."""
+    return (index + 1).to_bytes(32, "big")
+
+
+def small_spec(mode: str = "factors", codec: str = "f32", **rounds: int | float) -> specs.RunSpec:
+    """A spec of two tensors; A spans three blocks."""
+    settings = {"steps": 3, "round_seconds": 100, "grace_seconds": 50, "min_nodes": 2, "fraction": 1.0}
+    return specs.RunSpec(
+        version=1,
+        base=specs.BaseSpec("tiny", "ab" * 32),
+        lora=specs.LoraSpec(mode, 2, 4, 0.0, ("down_proj",)),
+        tensors=TENSORS,
+        adapter="cd" * 32,
+        training=specs.TrainingSpec(2, 2, 0.01, 32, 0),
+        ring=specs.RingSpec(32, 4, 65536, 16, 4096),
+        rounds=specs.RoundSpec(**{**settings, "confirmations": 0, **rounds}),  # type: ignore[arg-type]
+        server_optimizer=specs.ServerOptimizerSpec("sgd", 1.0),
+        codec=codec,
+        audit="public",
+        salt="00" * 32,
+    )
+
+
+def members(count: int, records: int = 100) -> tuple[Member, ...]:
+    """Members in order of address, each with a dataset."""
+    nodes = [identity.address_of(key_of(index)) for index in range(count)]
+    return tuple(sorted((Member(n, n, n, Digest(keccak256(n)), records) for n in nodes), key=lambda m: m.node))
+
+
+def key_for(member: Member) -> bytes:
+    """Private key of a member made by `members`."""
+    return next(key_of(index) for index in range(64) if identity.address_of(key_of(index)) == member.key)
+
+
+def opening(count: int = 3, number: int = 1, step: int = 1, base: Digest = ZERO_DIGEST) -> Opening:
+    """An opening whose cohort is everybody."""
+    all_members = members(count)
+    seed = Digest(keccak256(bytes([number])))
+    block = Block(number, Digest(keccak256(b"block" + bytes([number]))))
+    return Opening(
+        Round(number), Step(step), seed, Seconds(1000), base, ZERO_DIGEST, block, all_members, all_members
+    )
+
+
+def update_bytes(spec: specs.RunSpec, step: Step, member: Member, base: Digest, scale: float = 1e-3) -> bytes:
+    """A legal update of random values."""
+    layout = layout_of(spec, step)
+    random = np.random.default_rng(int.from_bytes(member.node[:4], "big"))
+    salt = hashlib.sha256(member.node).digest()
+    blob = container.encode_header(layout.tensors, layout.dtype, update_metadata(salt, member.node, base))
+    for tensor in layout.tensors:
+        blob += CODINGS[spec.wire_codec].encode((random.standard_normal(tensor.size) * scale).astype(np.float32))
+    return blob
+
+
+def manifest_for(spec: specs.RunSpec, opened: Opening, member: Member, blob: bytes, examples: int = 100) -> Manifest:
+    """The manifest of a blob."""
+    return Manifest(
+        node=member.node,
+        round=opened.round,
+        seed=opened.seed,
+        spec=specs.digest_of(spec.encode()),
+        base=opened.base,
+        digest=Digest(hashlib.sha256(blob).digest()),
+        tensor_root=ZERO_DIGEST,
+        dataset_root=member.dataset_root,
+        size=len(blob),
+        examples=examples,
+        codec=spec.wire_codec,
+    )
+
+
+def signed(manifest: Manifest, key: bytes) -> bytes:
+    """The node's signature."""
+    return identity.sign(key, DOMAIN, identity.manifest_hash(manifest))
+
+
+def reader(blob: bytes):  # type: ignore[no-untyped-def]
+    """A `ReadInto` over bytes."""
+
+    def read(offset: int, part: memoryview) -> int:
+        data = blob[offset : offset + len(part)]
+        part[: len(data)] = data
+        return len(data)
+
+    return read
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A mined transaction."""
+
+    tx: Digest
+    gas_used: int = 60_000
+
+
+@dataclass
+class MemoryRegistry:
+    """The registry port in memory: the rules of the contract, and blocks that can be undone."""
+
+    spec: specs.RunSpec
+    adapter: Digest
+    now: Seconds = Seconds(900)
+    events: list[chain.ChainEvent] = field(default_factory=list)
+    salt: bytes = b""
+
+    def place(self) -> chain.Place:
+        """The next block."""
+        number = self.events[-1].place.block.number + 1 if self.events else 1
+        hashed = keccak256(self.salt + number.to_bytes(8, "big"))
+        return chain.Place(Block(number, hashed), 0, Digest(hashed))
+
+    def seed(self, place: chain.Place) -> Digest:
+        """A seed that names one opening."""
+        return keccak256(b"seed" + place.block.hash)
+
+    def join(self, member: Member) -> None:
+        """A member with its dataset."""
+        self.events.append(chain.ChainNodeJoined(self.place(), member.node, member.key, member.payee, False))
+        root, count = member.dataset_root, member.records
+        self.events.append(chain.ChainDatasetRegistered(self.place(), member.node, root, 1, count))
+
+    def start(self) -> None:
+        """Open round 1."""
+        place = self.place()
+        digest = specs.digest_of(self.spec.encode())
+        deadline = Seconds(self.now + self.spec.rounds.round_seconds)
+        aggregator = identity.address_of(AGGREGATOR_KEY)
+        self.events.append(chain.ChainAggregatorSet(place, aggregator, Round(1)))
+        self.events.append(chain.ChainRunStarted(place, digest, self.adapter, self.seed(place), deadline))
+
+    def view(self) -> roster.RunView:
+        """What the events say."""
+        return roster.fold(self.events)
+
+    def roll(self, roll: Roll) -> Sent:
+        """Seal the open round, or refuse as the contract does."""
+        from flb.errors import ContractRefused
+
+        view = self.view()
+        if view.opening is None or view.opening.round != roll.round:
+            raise ContractRefused("FLBWrongRound", (roll.round, view.opening.round if view.opening else 0))
+        place = self.place()
+        seed, deadline = self.seed(place), Seconds(self.now + self.spec.rounds.round_seconds)
+        hashed = records.roll_hash(roll, view.opening.previous, seed, deadline)
+        self.events.append(
+            chain.ChainRoundRolled(
+                place, roll.round, hashed, roll.record_digest, roll.adapter_digest, roll.updates_root,
+                roll.scores_root, roll.payout_root, seed, roll.accepted, roll.weight_sum, deadline,
+            )
+        )  # fmt: skip
+        if len(view.rolls) + 1 == self.spec.rounds.steps:
+            self.events.append(chain.ChainRunFinished(place, roll.round, hashed))
+        return Sent(place.tx)
+
+    def expire(self, number: Round) -> Sent:
+        """Void the open round."""
+        view = self.view()
+        assert view.opening and view.opening.round == number
+        place = self.place()
+        seed, deadline = self.seed(place), Seconds(self.now + self.spec.rounds.round_seconds)
+        hashed = records.void_hash(number, view.opening.previous, seed, deadline)
+        self.events.append(chain.ChainRoundVoided(place, number, hashed, seed, deadline))
+        return Sent(place.tx)
+
+    def undo(self, blocks: int) -> None:
+        """A reorg: the last events are gone, and new blocks get other hashes."""
+        del self.events[len(self.events) - blocks :]
+        self.salt += b"x"
+
+
+def write_blob(folder: Path, blob: bytes) -> Path:
+    """A file named by its digest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / hashlib.sha256(blob).hexdigest()
+    path.write_bytes(blob)
+    return path
+
+
+def rolls_in(effects: tuple[object, ...]) -> list[Roll]:
+    """The rolls that a machine wants sent."""
+    return [effect.roll for effect in effects if isinstance(effect, SubmitRoll)]
+
+
+def random_digest() -> Digest:
+    """32 random bytes."""
+    return Digest(os.urandom(32))
