@@ -123,8 +123,8 @@ interface IFLBRun {
     error FLBAlreadyStarted();
     /// @notice The run has no open round any more.
     error FLBFinished();
-    /// @notice The round cannot expire before `at` (Unix seconds).
-    error FLBTooEarly(uint40 at);
+    /// @notice The round cannot expire before `earliest` (Unix seconds).
+    error FLBTooEarly(uint40 earliest);
     /// @notice `node` is a member already.
     error FLBAlreadyMember(address node);
     /// @notice `node` is not a member.

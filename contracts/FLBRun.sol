@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
+import {Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
+import {Initializable} from "@openzeppelin/contracts/proxy/utils/Initializable.sol";
+
+import {IFLBRun} from "./interfaces/IFLBRun.sol";
+
+/// @title The registry of one federated run
+/// @notice Meant to be used through a clone (`FLBFactory`); the implementation itself is locked.
+/// @dev The interface is the manual. Storage is what the contract must check, everything else is in the events.
+contract FLBRun is IFLBRun, Initializable, Ownable2Step {
+    // -------------------------------------------------------------- constants
+
+    /// @dev First word of a record hash: the kind of ending, and the fields that follow, in order.
+    bytes32 private constant ROLL_TYPEHASH = keccak256(
+        "Roll(uint32 round,bytes32 previous,bytes32 recordDigest,bytes32 adapterDigest,bytes32 updatesRoot,"
+        "bytes32 scoresRoot,bytes32 payoutRoot,bytes32 seed,uint32 accepted,uint64 weightSum,uint40 deadline)"
+    );
+    bytes32 private constant VOID_TYPEHASH = keccak256("Void(uint32 round,bytes32 previous,bytes32 seed,uint40 deadline)");
+
+    /// @dev Record hashes that are kept: after so many rounds every write is an overwrite.
+    uint256 private constant RING = 64;
+
+    // ---------------------------------------------------------------- storage
+
+    /// @dev One slot. `round` is zero before the start and after the end; `voids` of the rounds so far made nothing.
+    struct Head {
+        uint32 round;
+        uint16 voids;
+        uint40 deadline;
+        address aggregator;
+        uint8 flags;
+    }
+
+    /// @dev One slot a member.
+    struct Member {
+        address payee;
+        uint32 seq;
+        uint32 datasets;
+        Status status;
+    }
+
+    uint8 private constant STARTED = 1;
+    uint8 private constant FINISHING = 2;
+    uint8 private constant FINISHED = 4;
+    uint8 private constant HANDOVER = 8;
+
+    Head private _head;
+
+    /// @dev One slot: fixed at `initialize`, read by every roll.
+    uint32 private _steps;
+    uint32 private _roundSeconds;
+    uint32 private _graceSeconds;
+    address private _admitter;
+
+    bytes32 private _spec;
+    bytes32 private _adapter;
+
+    /// @dev Leads from the next opening on, while the flag HANDOVER is set.
+    address private _nextAggregator;
+
+    mapping(uint256 slot => bytes32) private _ring;
+    mapping(address node => Member) private _members;
+
+    // ------------------------------------------------------------ construction
+
+    constructor() Ownable(address(1)) {
+        _disableInitializers();
+    }
+
+    /// @inheritdoc IFLBRun
+    function initialize(Settings calldata settings) external initializer {
+        if (settings.spec == 0) revert FLBZero("spec");
+        if (settings.adapter == 0) revert FLBZero("adapter");
+        if (settings.steps == 0) revert FLBZero("steps");
+        if (settings.roundSeconds == 0) revert FLBZero("roundSeconds");
+        if (settings.owner == address(0)) revert FLBZero("owner");
+        if (settings.aggregator == address(0)) revert FLBZero("aggregator");
+
+        _spec = settings.spec;
+        _adapter = settings.adapter;
+        _steps = settings.steps;
+        _roundSeconds = settings.roundSeconds;
+        _graceSeconds = settings.graceSeconds;
+        _admitter = settings.admitter;
+        _head.aggregator = settings.aggregator;
+        _transferOwnership(settings.owner);
+        emit AggregatorSet(settings.aggregator, 1);
+        emit EndpointSet(settings.uri, settings.certDigest, settings.nextCertDigest);
+    }
+
+    // ---------------------------------------------------------- life of a run
+
+    /// @inheritdoc IFLBRun
+    function start() external onlyOwner {
+        Head memory head_ = _head;
+        if (head_.flags & FINISHED != 0) revert FLBFinished();
+        if (head_.flags & STARTED != 0) revert FLBAlreadyStarted();
+        head_.flags |= STARTED;
+        bytes32 seed = _open(head_, 1);
+        _head = head_;
+        emit RunStarted(_spec, _adapter, seed, head_.deadline);
+    }
+
+    /// @inheritdoc IFLBRun
+    function roll(uint32 round, Roll calldata sealed_) external {
+        Head memory head_ = _head;
+        if (msg.sender != head_.aggregator) revert FLBUnauthorized(msg.sender);
+        _requireOpen(head_, round);
+        if (sealed_.recordDigest == 0) revert FLBZero("recordDigest");
+        if (sealed_.adapterDigest == 0) revert FLBZero("adapterDigest");
+
+        bool last = head_.flags & FINISHING != 0 || round - head_.voids == _steps;
+        bytes32 seed = _open(head_, round + 1);
+        bytes32 hash = keccak256(
+            abi.encode(
+                ROLL_TYPEHASH,
+                round,
+                _ring[(round - 1) % RING],
+                sealed_.recordDigest,
+                sealed_.adapterDigest,
+                sealed_.updatesRoot,
+                sealed_.scoresRoot,
+                sealed_.payoutRoot,
+                seed,
+                sealed_.accepted,
+                sealed_.weightSum,
+                head_.deadline
+            )
+        );
+        _ring[round % RING] = hash;
+        emit RoundRolled(
+            round,
+            hash,
+            sealed_.recordDigest,
+            sealed_.adapterDigest,
+            sealed_.updatesRoot,
+            sealed_.scoresRoot,
+            sealed_.payoutRoot,
+            seed,
+            sealed_.accepted,
+            sealed_.weightSum,
+            head_.deadline
+        );
+        _close(head_, round, hash, last);
+    }
+
+    /// @inheritdoc IFLBRun
+    function expire(uint32 round) external {
+        Head memory head_ = _head;
+        _requireOpen(head_, round);
+        uint40 over = head_.deadline + _graceSeconds;
+        if (block.timestamp <= over) revert FLBTooEarly(over);
+
+        bool last = head_.flags & FINISHING != 0;
+        head_.voids += 1;
+        bytes32 seed = _open(head_, round + 1);
+        bytes32 hash = keccak256(abi.encode(VOID_TYPEHASH, round, _ring[(round - 1) % RING], seed, head_.deadline));
+        _ring[round % RING] = hash;
+        emit RoundVoided(round, hash, seed, head_.deadline);
+        _close(head_, round, hash, last);
+    }
+
+    /// @inheritdoc IFLBRun
+    function finish() external onlyOwner {
+        uint8 flags = _head.flags;
+        if (flags & FINISHED != 0) revert FLBFinished();
+        if (flags & STARTED == 0) {
+            _head.flags = flags | FINISHED;
+            emit RunFinished(0, 0);
+        } else if (flags & FINISHING == 0) {
+            _head.flags = flags | FINISHING;
+            emit RunFinishing(_head.round);
+        }
+    }
+
+    /// @inheritdoc IFLBRun
+    function setAggregator(address aggregator_) external onlyOwner {
+        if (aggregator_ == address(0)) revert FLBZero("aggregator");
+        uint8 flags = _head.flags;
+        if (flags & FINISHED != 0) revert FLBFinished();
+        if (flags & STARTED == 0) {
+            _head.aggregator = aggregator_;
+        } else {
+            _nextAggregator = aggregator_;
+            _head.flags = flags | HANDOVER;
+        }
+        emit AggregatorSet(aggregator_, _head.round + 1);
+    }
+
+    /// @inheritdoc IFLBRun
+    function setEndpoint(string calldata uri, bytes32 certDigest, bytes32 nextCertDigest) external {
+        if (msg.sender != owner() && msg.sender != _head.aggregator) revert FLBUnauthorized(msg.sender);
+        emit EndpointSet(uri, certDigest, nextCertDigest);
+    }
+
+    // ------------------------------------------------------------- membership
+
+    /// @inheritdoc IFLBRun
+    function join(address payee) external {
+        if (_head.flags & FINISHED != 0) revert FLBFinished();
+        Member memory slot = _members[msg.sender];
+        if (slot.status == Status.Active) revert FLBAlreadyMember(msg.sender);
+        if (payee == address(0)) payee = msg.sender;
+        slot.payee = payee;
+        slot.status = Status.Active;
+        _members[msg.sender] = slot;
+        emit NodeJoined(msg.sender, msg.sender, payee, false);
+    }
+
+    /// @inheritdoc IFLBRun
+    function leave() external {
+        _end(msg.sender);
+        emit NodeLeft(msg.sender);
+    }
+
+    /// @inheritdoc IFLBRun
+    function remove(address node) external {
+        if (msg.sender != owner() && (msg.sender != _admitter || msg.sender == address(0))) {
+            revert FLBUnauthorized(msg.sender);
+        }
+        _end(node);
+        emit NodeRemoved(node, msg.sender);
+    }
+
+    /// @inheritdoc IFLBRun
+    function registerDataset(bytes32 root, uint64 records) external {
+        if (root == 0) revert FLBZero("root");
+        if (records == 0) revert FLBZero("records");
+        Member storage slot = _members[msg.sender];
+        if (slot.status != Status.Active) revert FLBNotMember(msg.sender);
+        uint32 version = ++slot.datasets;
+        emit DatasetRegistered(msg.sender, root, version, records);
+    }
+
+    // ------------------------------------------------------------------ views
+
+    /// @inheritdoc IFLBRun
+    function head() external view returns (uint32 round, uint32 sealed_, uint40 deadline, bool finished) {
+        Head memory head_ = _head;
+        finished = head_.flags & FINISHED != 0;
+        uint32 ended = head_.round == 0 ? 0 : head_.round - 1;
+        return (finished ? 0 : head_.round, ended - (head_.round == 0 ? 0 : head_.voids), head_.deadline, finished);
+    }
+
+    /// @inheritdoc IFLBRun
+    function recordHash(uint32 round) external view returns (bytes32) {
+        uint256 next = _head.round;
+        if (round >= next || next - round > RING) return 0;
+        return _ring[round % RING];
+    }
+
+    /// @inheritdoc IFLBRun
+    function member(address node) external view returns (address payee, uint32 seq, Status status, uint32 datasets) {
+        Member memory slot = _members[node];
+        return (slot.payee, slot.seq, slot.status, slot.datasets);
+    }
+
+    /// @inheritdoc IFLBRun
+    function aggregator() external view returns (address) {
+        return _head.aggregator;
+    }
+
+    /// @inheritdoc IFLBRun
+    function admitter() external view returns (address) {
+        return _admitter;
+    }
+
+    /// @inheritdoc IFLBRun
+    function spec() external view returns (bytes32) {
+        return _spec;
+    }
+
+    /// @inheritdoc IFLBRun
+    function adapter() external view returns (bytes32) {
+        return _adapter;
+    }
+
+    /// @inheritdoc IFLBRun
+    function steps() external view returns (uint32) {
+        return _steps;
+    }
+
+    /// @inheritdoc IFLBRun
+    function windows() external view returns (uint32 roundSeconds, uint32 graceSeconds) {
+        return (_roundSeconds, _graceSeconds);
+    }
+
+    // ---------------------------------------------------------------- private
+
+    /// @dev A finished run keeps the number after its last round, so that the ring stays readable; none is open.
+    function _requireOpen(Head memory head_, uint32 round) private pure {
+        uint32 open = head_.flags & FINISHED != 0 ? 0 : head_.round;
+        if (round == 0 || round != open) revert FLBWrongRound(round, open);
+    }
+
+    /// @dev Moves the head in memory to the opening of `round`; returns the seed that names it.
+    function _open(Head memory head_, uint32 round) private view returns (bytes32) {
+        head_.round = round;
+        head_.deadline = uint40(block.timestamp) + _roundSeconds;
+        return keccak256(abi.encode(block.prevrandao, blockhash(block.number - 1), address(this), round));
+    }
+
+    /// @dev Writes the head; after the last round it says so and opens nothing.
+    function _close(Head memory head_, uint32 round, bytes32 hash, bool last) private {
+        if (head_.flags & HANDOVER != 0) {
+            head_.aggregator = _nextAggregator;
+            head_.flags &= ~HANDOVER;
+        }
+        if (last) {
+            head_.flags |= FINISHED;
+            emit RunFinished(round, hash);
+        }
+        _head = head_;
+    }
+
+    function _end(address node) private {
+        Member storage slot = _members[node];
+        if (slot.status != Status.Active) revert FLBNotMember(node);
+        slot.status = Status.Left;
+    }
+}

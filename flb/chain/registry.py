@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reader: a run's events up to a confirmed block, folded into a view; a reorg rewinds the cursor.
+
+The cursor is a place, number and hash. When the chain does not hold that hash any more, everything read so far is
+dropped and the run is read again from its deploy block: events are few, and a fresh fold cannot keep a stale fact.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from flb.chain.events import from_log
+from flb.chain.rpc import Rpc, lost
+from flb.errors import ChainUnavailable, ContractRefused
+from flb.events import ChainEvent
+from flb.roster import RunView, fold
+from flb.types import Address, Block, Digest, Domain
+
+RANGE = 2_000
+"""Blocks a request: hosted endpoints refuse long ranges."""
+
+
+@dataclass(slots=True)
+class Registry:
+    """One run on one chain, read. `confirmations` blocks must lie on top of what is believed."""
+
+    rpc: Rpc
+    domain: Domain
+    deploy_block: int
+    confirmations: int = 0
+    events: list[ChainEvent] = field(default_factory=list)
+    view: RunView = field(default_factory=RunView)
+    cursor: Block | None = None
+
+    def poll(self) -> RunView:
+        """Read what is new and return what holds now. Raises ChainUnavailable, or LostChain."""
+        newest = self.rpc.block_number() - self.confirmations
+        if self.cursor is not None and newest == self.cursor.number and self.holds(self.cursor):
+            return self.view
+        if self.cursor is None or newest < self.cursor.number or not self.holds(self.cursor):
+            self.rewind()
+        start = self.deploy_block if self.cursor is None else self.cursor.number + 1
+        while start <= newest:
+            end = min(newest, start + RANGE - 1)
+            self.read(start, end)
+            start = end + 1
+        return self.view
+
+    def holds(self, place: Block) -> bool:
+        """Whether the chain still has this block."""
+        block = self.rpc.block(place.number)
+        return block is not None and bytes.fromhex(block["hash"][2:]) == place.hash
+
+    def rewind(self) -> None:
+        """Forget everything; make sure that the run is there at all."""
+        self.check_run()
+        self.events, self.view, self.cursor = [], RunView(), None
+
+    def check_run(self) -> None:
+        """Raise LostChain unless this chain has the run's contract at its address."""
+        code = self.rpc.call("eth_getCode", "0x" + self.domain.run.hex(), "latest")
+        if code in ("0x", "") or self.rpc.chain_id() != self.domain.chain_id:
+            raise lost(self.rpc.url, self.domain.run)
+        if self.rpc.block_number() < self.deploy_block:
+            raise lost(self.rpc.url, self.domain.run)
+
+    def read(self, start: int, end: int) -> None:
+        """Fold the events of a range of blocks and move the cursor behind it."""
+        block = self.rpc.block(end)
+        if block is None:
+            raise ChainUnavailable(f"the chain at {self.rpc.url} lost block {end} while it was read", "trying again")
+        logs = self.rpc.call(
+            "eth_getLogs",
+            {"address": "0x" + self.domain.run.hex(), "fromBlock": hex(start), "toBlock": hex(end)},
+        )
+        ordered = sorted(logs, key=lambda log: (int(log["blockNumber"], 16), int(log["logIndex"], 16)))
+        found = [event for event in map(from_log, ordered) if event is not None]
+        if any(not start <= event.place.block.number <= end for event in found):
+            raise ChainUnavailable("the chain's answer holds logs from outside the range", "use another RPC endpoint")
+        self.view = fold(found, self.view)
+        self.events += found
+        self.cursor = Block(end, Digest(bytes.fromhex(block["hash"][2:])))
+
+
+def find_deploy_block(rpc: Rpc, run: Address) -> int:
+    """The block in which the run's contract appeared, by bisection over its code; 0 where old state is not kept."""
+
+    def there(number: int) -> bool:
+        return bool(rpc.call("eth_getCode", "0x" + run.hex(), hex(number)) not in ("0x", ""))
+
+    low, high = 0, rpc.block_number()
+    if not there(high):
+        raise lost(rpc.url, run)
+    try:
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if there(middle) else (middle + 1, high)
+    except (ChainUnavailable, ContractRefused):
+        return 0
+    return low
+
+
+def call_view(rpc: Rpc, run: Address, name: str, *values: Any) -> tuple[Any, ...]:
+    """Call a view function of the run."""
+    from eth_abi.abi import decode, encode
+
+    from flb.chain import abi
+
+    item = abi.load("FLBRun").functions[name]
+    data = item.signature[:4] + encode(item.inputs, values)
+    answer = rpc.call("eth_call", {"to": "0x" + run.hex(), "data": "0x" + data.hex()}, "latest")
+    return tuple(decode(item.outputs, bytes.fromhex(answer[2:])))

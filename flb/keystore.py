@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Encrypted keys on disk: keystore v3 files as every Ethereum wallet reads them.
+
+The key is derived with PBKDF2: scrypt would take 256 MiB each time a keystore is opened, for every node on a machine.
+No text of an error holds a secret.
+"""
+
+import json
+import os
+import secrets
+from pathlib import Path
+
+import eth_keyfile
+
+from flb.errors import KeystoreError
+from flb.identity import address_of
+from flb.store import write_atomic
+from flb.types import Address
+
+PBKDF2_ROUNDS = 1_000_000
+
+
+def read_password(path: Path) -> bytes:
+    """The password in a file, without its line end. Raises KeystoreError."""
+    try:
+        password = path.read_bytes().rstrip(b"\r\n")
+    except OSError as error:
+        raise KeystoreError(f"the password file {path} cannot be read", "make it, readable by you alone") from error
+    if not password:
+        raise KeystoreError(f"the password file {path} is empty", "write the keystore's password into it")
+    return password
+
+
+def create(path: Path, password: bytes, key: bytes | None = None, rounds: int = PBKDF2_ROUNDS) -> Address:
+    """Write a keystore with a new key, or a given one; never over an existing file. Raises KeystoreError."""
+    if path.exists():
+        raise KeystoreError(f"{path} exists", "choose another name; a key that is overwritten is lost")
+    if key is None:
+        key = secrets.token_bytes(32)
+    try:
+        address = address_of(key)
+    except ValueError as error:
+        raise KeystoreError("the private key is not a number of the curve", "give 32 bytes in hex") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(eth_keyfile.create_keyfile_json(key, password, kdf="pbkdf2", iterations=rounds))
+    write_atomic(path, text.encode(), mode=0o600)
+    return address
+
+
+def load(path: Path, password: bytes) -> bytes:
+    """The private key. Raises KeystoreError."""
+    try:
+        return bytes(eth_keyfile.decode_keyfile_json(_read(path), password))
+    except (ValueError, KeyError, TypeError, NotImplementedError) as error:
+        raise KeystoreError(f"{path} does not open", "check the password, or restore the file from a copy") from error
+
+
+def stored_address(path: Path) -> Address:
+    """The address that a keystore file names, without opening it."""
+    try:
+        return Address(bytes.fromhex(str(_read(path)["address"]).removeprefix("0x")))
+    except (ValueError, KeyError) as error:
+        raise KeystoreError(f"{path} is no keystore", "restore the file from a copy") from error
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise KeystoreError(f"the keystore {path} is missing", "make one with flb account new") from error
+    except (OSError, ValueError) as error:
+        raise KeystoreError(f"{path} is no keystore", "restore the file from a copy") from error
+    if not isinstance(value, dict):
+        raise KeystoreError(f"{path} is no keystore", "restore the file from a copy")
+    return value
+
+
+def password_file(default: Path | None, name: str = "FLB_PASSWORD_FILE") -> Path | None:
+    """Where the password is: the setting, or the environment's NAME_FILE."""
+    if default is not None:
+        return default
+    return Path(os.environ[name]) if os.environ.get(name) else None
