@@ -13,7 +13,10 @@ import {IFLBRun} from "./interfaces/IFLBRun.sol";
 contract FLBRun is IFLBRun, Initializable, Ownable2Step {
     // -------------------------------------------------------------- constants
 
-    /// @dev First word of a record hash: the kind of ending, and the fields that follow, in order.
+    /// @dev A record hash is keccak256 over 32-byte words: the type hash below, then its fields in order, each padded
+    /// as abi.encode does. The type hash is keccak256 of the type string. `previous` is the record hash of the round
+    /// before, zero for round 1; `seed` and `deadline` are those of the opening that follows, computed in the same
+    /// way where none follows: seed = keccak256(abi.encode(prevrandao, hash of the block before, run, round + 1)).
     bytes32 private constant ROLL_TYPEHASH = keccak256(
         "Roll(uint32 round,bytes32 previous,bytes32 recordDigest,bytes32 adapterDigest,bytes32 updatesRoot,"
         "bytes32 scoresRoot,bytes32 payoutRoot,bytes32 seed,uint32 accepted,uint64 weightSum,uint40 deadline)"
@@ -25,7 +28,9 @@ contract FLBRun is IFLBRun, Initializable, Ownable2Step {
 
     // ---------------------------------------------------------------- storage
 
-    /// @dev One slot. `round` is zero before the start and after the end; `voids` of the rounds so far made nothing.
+    /// @dev One slot. `round` is zero before the start and one above the last round after the end, so that the ring
+    /// stays readable; `voids` of the rounds so far made nothing. A run that has voided as many as the field holds
+    /// ends: unattended it would otherwise come to a round that can never expire.
     struct Head {
         uint32 round;
         uint16 voids;
@@ -49,7 +54,7 @@ contract FLBRun is IFLBRun, Initializable, Ownable2Step {
 
     Head private _head;
 
-    /// @dev One slot: fixed at `initialize`, read by every roll.
+    /// @dev One slot, fixed at `initialize`: each roll reads it.
     uint32 private _steps;
     uint32 private _roundSeconds;
     uint32 private _graceSeconds;
@@ -99,7 +104,7 @@ contract FLBRun is IFLBRun, Initializable, Ownable2Step {
         if (head_.flags & FINISHED != 0) revert FLBFinished();
         if (head_.flags & STARTED != 0) revert FLBAlreadyStarted();
         head_.flags |= STARTED;
-        bytes32 seed = _open(head_, 1);
+        bytes32 seed = _advance(head_, false);
         _head = head_;
         emit RunStarted(_spec, _adapter, seed, head_.deadline);
     }
@@ -113,7 +118,7 @@ contract FLBRun is IFLBRun, Initializable, Ownable2Step {
         if (sealed_.adapterDigest == 0) revert FLBZero("adapterDigest");
 
         bool last = head_.flags & FINISHING != 0 || round - head_.voids == _steps;
-        bytes32 seed = _open(head_, round + 1);
+        bytes32 seed = _advance(head_, last);
         bytes32 hash = keccak256(
             abi.encode(
                 ROLL_TYPEHASH,
@@ -131,6 +136,7 @@ contract FLBRun is IFLBRun, Initializable, Ownable2Step {
             )
         );
         _ring[round % RING] = hash;
+        _head = head_;
         emit RoundRolled(
             round,
             hash,
@@ -144,23 +150,23 @@ contract FLBRun is IFLBRun, Initializable, Ownable2Step {
             sealed_.weightSum,
             head_.deadline
         );
-        _close(head_, round, hash, last);
+        if (last) emit RunFinished(round, hash);
     }
 
     /// @inheritdoc IFLBRun
     function expire(uint32 round) external {
         Head memory head_ = _head;
         _requireOpen(head_, round);
-        uint40 over = head_.deadline + _graceSeconds;
-        if (block.timestamp <= over) revert FLBTooEarly(over);
+        uint40 earliest = head_.deadline + _graceSeconds;
+        if (block.timestamp < earliest) revert FLBTooEarly(earliest);
 
-        bool last = head_.flags & FINISHING != 0;
-        head_.voids += 1;
-        bytes32 seed = _open(head_, round + 1);
+        bool last = ++head_.voids == type(uint16).max || head_.flags & FINISHING != 0;
+        bytes32 seed = _advance(head_, last);
         bytes32 hash = keccak256(abi.encode(VOID_TYPEHASH, round, _ring[(round - 1) % RING], seed, head_.deadline));
         _ring[round % RING] = hash;
+        _head = head_;
         emit RoundVoided(round, hash, seed, head_.deadline);
-        _close(head_, round, hash, last);
+        if (last) emit RunFinished(round, hash);
     }
 
     /// @inheritdoc IFLBRun
@@ -218,7 +224,7 @@ contract FLBRun is IFLBRun, Initializable, Ownable2Step {
 
     /// @inheritdoc IFLBRun
     function remove(address node) external {
-        if (msg.sender != owner() && (msg.sender != _admitter || msg.sender == address(0))) {
+        if (msg.sender != owner() && msg.sender != _admitter) {
             revert FLBUnauthorized(msg.sender);
         }
         _end(node);
@@ -241,8 +247,8 @@ contract FLBRun is IFLBRun, Initializable, Ownable2Step {
     function head() external view returns (uint32 round, uint32 sealed_, uint40 deadline, bool finished) {
         Head memory head_ = _head;
         finished = head_.flags & FINISHED != 0;
-        uint32 ended = head_.round == 0 ? 0 : head_.round - 1;
-        return (finished ? 0 : head_.round, ended - (head_.round == 0 ? 0 : head_.voids), head_.deadline, finished);
+        if (head_.round != 0) sealed_ = head_.round - 1 - head_.voids;
+        if (!finished) (round, deadline) = (head_.round, head_.deadline);
     }
 
     /// @inheritdoc IFLBRun
@@ -290,32 +296,31 @@ contract FLBRun is IFLBRun, Initializable, Ownable2Step {
 
     // ---------------------------------------------------------------- private
 
-    /// @dev A finished run keeps the number after its last round, so that the ring stays readable; none is open.
+    /// @dev One error for a missing role, whichever it is.
+    function _checkOwner() internal view override {
+        if (msg.sender != owner()) revert FLBUnauthorized(msg.sender);
+    }
+
     function _requireOpen(Head memory head_, uint32 round) private pure {
         uint32 open = head_.flags & FINISHED != 0 ? 0 : head_.round;
         if (round == 0 || round != open) revert FLBWrongRound(round, open);
     }
 
-    /// @dev Moves the head in memory to the opening of `round`; returns the seed that names it.
-    function _open(Head memory head_, uint32 round) private view returns (bytes32) {
-        head_.round = round;
+    /// @dev Moves the head in memory past the open round, to the next opening or to the end; returns the seed that
+    /// names the opening. A pending aggregator waits for an opening, so the end changes none.
+    function _advance(Head memory head_, bool last) private view returns (bytes32) {
+        head_.round += 1;
         head_.deadline = uint40(block.timestamp) + _roundSeconds;
-        return keccak256(abi.encode(block.prevrandao, blockhash(block.number - 1), address(this), round));
-    }
-
-    /// @dev Writes the head; after the last round it says so and opens nothing.
-    function _close(Head memory head_, uint32 round, bytes32 hash, bool last) private {
-        if (head_.flags & HANDOVER != 0) {
-            head_.aggregator = _nextAggregator;
-            head_.flags &= ~HANDOVER;
-        }
         if (last) {
             head_.flags |= FINISHED;
-            emit RunFinished(round, hash);
+        } else if (head_.flags & HANDOVER != 0) {
+            head_.flags &= ~HANDOVER;
+            head_.aggregator = _nextAggregator;
         }
-        _head = head_;
+        return keccak256(abi.encode(block.prevrandao, blockhash(block.number - 1), address(this), head_.round));
     }
 
+    /// @dev Ends a membership; sequence number, payee and dataset count stay for the case that it begins again.
     function _end(address node) private {
         Member storage slot = _members[node];
         if (slot.status != Status.Active) revert FLBNotMember(node);

@@ -15,7 +15,7 @@ from flb.types import Address, Digest, Domain, Manifest, Receipt, Session
 try:
     import coincurve
 except ImportError:  # no wheel for this Python
-    coincurve = None  # type: ignore[assignment]
+    coincurve = None
 
 DOMAIN_TYPE = b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 MANIFEST_TYPE = (
@@ -98,7 +98,7 @@ def sign(private_key: bytes, domain: Domain, struct_hash: Digest) -> bytes:
     """65 bytes r ‖ s ‖ v with v 27 or 28; the nonce is deterministic (RFC 6979), so a repeat gives the same bytes."""
     digest = signing_digest(domain, struct_hash)
     if coincurve is not None:
-        raw = coincurve.PrivateKey(private_key).sign_recoverable(digest, hasher=None)
+        raw: bytes = coincurve.PrivateKey(private_key).sign_recoverable(digest, hasher=None)
         return raw[:64] + bytes([raw[64] + 27])
     from eth_keys.datatypes import PrivateKey
 

@@ -272,10 +272,10 @@ class Daemon:
         self.spawn(self.follow_chain())
         self.spawn(self.tick())
         stopping = asyncio.ensure_future(stop.wait())
+        stopping.add_done_callback(lambda _: None if self.failed is None or self.failed.done() else self.failed.cancel())
         try:
-            await asyncio.wait({stopping, self.failed}, return_when=asyncio.FIRST_COMPLETED)
-            if self.failed.done():
-                self.failed.result()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.failed
         finally:
             stopping.cancel()
             for task in list(self.tasks):

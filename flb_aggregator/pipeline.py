@@ -53,7 +53,7 @@ def combine(
             for count in block_sizes(tensor):
                 before = adapter.floats(count)
                 after = updates.apply(tensor, before, count)
-                write(memoryview(after).cast("B"))
+                write(after.data.cast("B"))
     finally:
         updates.close()
         adapter.close()

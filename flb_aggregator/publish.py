@@ -19,7 +19,7 @@ def make_adapter_zero(tensors: tuple[TensorSpec, ...], seed: int, store: BlobSto
         out.write(container.encode_header(tensors, "F32", ADAPTER_METADATA))
         for tensor in tensors:
             for block in adapter_zero.blocks(tensor, seed):
-                out.write(memoryview(block.astype("<f4", copy=False)).cast("B"))
+                out.write(block.astype("<f4", copy=False).data.cast("B"))
         return out.commit()
 
 

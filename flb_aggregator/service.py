@@ -9,7 +9,7 @@ import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 
@@ -26,7 +26,8 @@ from flb_aggregator.daemon import Daemon, receipt_of
 from flb_aggregator.intake import Upload, leaves_a_trace
 from flb_aggregator.sessions import Sessions
 
-Context = grpc.aio.ServicerContext[Any, Any]
+Context: TypeAlias = Any
+"""grpc.aio.ServicerContext, which comes without types."""
 PHASES = {
     Phase.WAITING: pb.ROUND_PHASE_WAITING,
     Phase.INTAKE: pb.ROUND_PHASE_INTAKE,

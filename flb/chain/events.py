@@ -16,7 +16,7 @@ from flb.errors import ChainUnavailable
 from flb.events import ChainEvent, Place
 from flb.types import Address, Block, Digest
 
-CLASSES: dict[str, type[ChainEvent]] = {
+CLASSES: dict[str, Any] = {
     "RunStarted": chain.ChainRunStarted,
     "RoundRolled": chain.ChainRoundRolled,
     "RoundVoided": chain.ChainRoundVoided,
@@ -49,7 +49,8 @@ def from_log(log: Any) -> ChainEvent | None:
         place = Place(block, int(log["logIndex"], 16), Digest(bytes.fromhex(log["transactionHash"][2:])))
     except (KeyError, ValueError, TypeError, StopIteration, DecodingError) as error:
         raise ChainUnavailable("the chain's answer holds a malformed log", "use another RPC endpoint") from error
-    return kind(place, *(_inside(t, value) for t, value in zip(item.inputs, values, strict=True)))
+    event: ChainEvent = kind(place, *(_inside(t, value) for t, value in zip(item.inputs, values, strict=True)))
+    return event
 
 
 def _inside(kind: str, value: Any) -> Any:
@@ -85,4 +86,5 @@ def from_json(line: Any) -> ChainEvent:
         values.append(bytes.fromhex(value[2:]) if base is bytes else value)
         if type(values[-1]) is not base:
             raise TypeError(f"{line['event']}.{part.name}")
-    return kind(place, *values)
+    event: ChainEvent = kind(place, *values)
+    return event

@@ -84,9 +84,8 @@ def install(cache: Path, progress: Callable[[str], None]) -> Path:
     progress("installing Hardhat from npm, about 120 MB on disk, once")
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
-    ignored = shutil.ignore_patterns("node_modules", "artifacts", "cache", "coverage", "contracts")
+    ignored = shutil.ignore_patterns("node_modules", "artifacts", "cache", "coverage")
     shutil.copytree(source, part, ignore=ignored)
-    (part / "contracts").mkdir()
     binaries = node_binaries()
     # npm must run under the same Node, or it drops Hardhat's native part without a word
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{binaries}{os.pathsep}{os.environ['PATH']}"}

@@ -32,7 +32,7 @@ class Rpc:
     def call(self, method: str, *params: Any) -> Any:
         """One request. Raises ChainUnavailable, or ContractRefused for a revert."""
         try:
-            answer = self.provider.make_request(method, list(params))  # type: ignore[arg-type]
+            answer = self.provider.make_request(method, list(params))
         except (OSError, requests.RequestException, Web3Exception, ValueError) as error:
             raise ChainUnavailable(
                 f"the chain at {self.url} does not answer", "start it, or correct chain.rpc"

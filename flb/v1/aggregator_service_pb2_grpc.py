@@ -5,7 +5,7 @@ import warnings
 
 from flb.v1 import aggregator_service_pb2 as flb_dot_v1_dot_aggregator__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class AggregatorServiceStub:
+class AggregatorServiceStub(object):
     """What nodes and auditors ask of the aggregator.
 
     Conventions. Addresses are 20 bytes, digests 32 bytes (SHA-256 of a blob unless said otherwise), signatures 65 bytes
@@ -80,7 +80,7 @@ class AggregatorServiceStub:
                 _registered_method=True)
 
 
-class AggregatorServiceServicer:
+class AggregatorServiceServicer(object):
     """What nodes and auditors ask of the aggregator.
 
     Conventions. Addresses are 20 bytes, digests 32 bytes (SHA-256 of a blob unless said otherwise), signatures 65 bytes
@@ -206,7 +206,7 @@ def add_AggregatorServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class AggregatorService:
+class AggregatorService(object):
     """What nodes and auditors ask of the aggregator.
 
     Conventions. Addresses are 20 bytes, digests 32 bytes (SHA-256 of a blob unless said otherwise), signatures 65 bytes

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every setting, as one tree of frozen values: name, default, unit and meaning in one place.
+
+config.yaml has exactly these keys; `flb init` writes them with their comments. The core never imports this module.
+Reading and checking a file is `flb.config_file`.
+"""
+
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from flb.errors import ConfigError
+
+
+def setting(default: Any, text: str) -> Any:
+    """A field with its comment."""
+    if callable(default):
+        return field(default_factory=default, metadata={"text": text})
+    return field(default=default, metadata={"text": text})
+
+
+def text_of(item: "Field[Any]") -> str:
+    """The comment of a field."""
+    return str(item.metadata.get("text", ""))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """The base model on this device."""
+
+    model_path: Path | None = setting(None, "folder of the base model, with *.safetensors and tokenizer")
+    quantization: int | None = setting(None, "null; 8 and 4 bits are not in this version")
+    device_map: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to train: auto, cpu, cuda or mps")
+    dtype: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto", "compute type: auto measures one step of float32 and bfloat16 and keeps the faster"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoraConfig:
+    """The adapter that everybody trains."""
+
+    r: int = setting(8, "rank")
+    alpha: int = setting(16, "scale; the adapter counts alpha / r times")
+    dropout: float = setting(0.05, "share of inputs that training drops, 0 to 1")
+    target_modules: str | tuple[str, ...] = setting("all-linear", "all-linear, or a list of module names")
+    mode: Literal["factors", "alternate"] = setting("factors", "factors (A and B averaged) or alternate (in turn)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingConfig:
+    """Local training between two averages."""
+
+    local_steps: int = setting(10, "optimizer steps a round")
+    batch_size: int = setting(4, "examples a step")
+    learning_rate: float = setting(1e-3, "peak learning rate of AdamW")
+    max_length: int = setting(512, "tokens of an example; longer ones are cut")
+    seed: int = setting(0, "of adapter 0, data order and dropout")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptimizerConfig:
+    """How the mean update becomes a step."""
+
+    name: Literal["sgd"] = setting("sgd", "sgd; with a learning rate of 1 it is FedAvg")
+    learning_rate: float = setting(1.0, "multiplies the mean update")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """What the operator fixes for the whole run."""
+
+    steps: int = setting(3, "rounds to seal")
+    round_seconds: int = setting(3600, "intake of a round, in seconds")
+    grace_seconds: int = setting(3600, "time after that until a round below quorum is void, in seconds")
+    min_nodes: int = setting(2, "least number of updates for an adapter")
+    fraction: float = setting(1.0, "share of the members drawn for a round, above 0 to 1")
+    confirmations: int = setting(0, "blocks on top of one that counts; 0 is right for a local chain only")
+    codec: Literal["f32", "bf16"] = setting("f32", "how updates are written: f32 or bf16")
+    audit: Literal["members", "public", "off"] = setting(
+        "members", "who may read updates of sealed rounds; with open membership, members means off"
+    )
+    weight_cap: int = setting(65536, "most examples that one node counts for")
+    max_cohort: int = setting(4096, "most nodes in a round")
+    value_bound: int = setting(4, "largest size of a value in an update; a power of two")
+    norm_bound: int | Literal["auto"] = setting("auto", "largest norm of an update; a power of two, or auto")
+    server_optimizer: ServerOptimizerConfig = setting(ServerOptimizerConfig, "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientConfig:
+    """The node on this device."""
+
+    local_dp: bool = setting(False, "clip and noise on the device; not in this version")
+    keystore: Path | None = setting(None, "the node's encrypted key; make one with flb account new")
+    password_file: Path | None = setting(None, "file with its password; or FLB_PASSWORD_FILE in the environment")
+    workdir: Path = setting(Path("flb-node"), "folder for adapters, sealed updates and receipts")
+    threads: int | None = setting(None, "threads for training; null divides the cores among the nodes here")
+    nodes_on_this_machine: int = setting(1, "how many nodes share this machine's cores")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """The aggregator."""
+
+    listen: str = setting("127.0.0.1:50051", "address and port; this version serves 127.0.0.1 only")
+    keystore: Path | None = setting(None, "the aggregator's encrypted key")
+    password_file: Path | None = setting(None, "file with its password; or FLB_PASSWORD_FILE in the environment")
+    workdir: Path = setting(Path("flb-aggregator"), "folder for journal, blobs and published adapters")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainConfig:
+    """The chain and the run on it."""
+
+    rpc: str = setting("http://127.0.0.1:8545", "JSON-RPC endpoint")
+    run: str | None = setting(None, "address of the run's contract; flb chain deploy prints it")
+    factory: str | None = setting(None, "address of a factory to use; null deploys one")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The whole of config.yaml."""
+
+    model: ModelConfig = setting(ModelConfig, "")
+    dataset_name: Path | None = setting(None, "this node's data: a .jsonl file or a folder of them")
+    num_clients: int | None = setting(None, "nodes that the operator waits for before the start")
+    chain_record: bool = setting(True, "for flb simulate; the daemons always use the chain")
+    lora: LoraConfig = setting(LoraConfig, "")
+    training: TrainingConfig = setting(TrainingConfig, "")
+    run: RunConfig = setting(RunConfig, "")
+    client: ClientConfig = setting(ClientConfig, "")
+    server: ServerConfig = setting(ServerConfig, "")
+    chain: ChainConfig = setting(ChainConfig, "")
+
+
+NOT_YET = {
+    "model.quantization": (None, "quantized base models are not in this version; set model.quantization: null"),
+    "client.local_dp": (False, "local privacy is not in this version; set client.local_dp: false"),
+}
+"""Keys whose feature is not there yet, with the one value that is allowed: refused by name, never ignored."""
+
+POSITIVE = (
+    "num_clients", "lora.r", "lora.alpha", "training.local_steps", "training.batch_size", "training.max_length",
+    "run.steps", "run.round_seconds", "run.min_nodes", "run.weight_cap", "run.max_cohort", "run.value_bound",
+    "client.threads", "client.nodes_on_this_machine",
+)  # fmt: skip
+"""Numbers that must be at least 1."""
+
+
+def require(value: Any, key: str, why: str) -> Any:
+    """A setting that this command cannot do without. Raises ConfigError."""
+    if value is None:
+        raise ConfigError(f"{key} is not set", why)
+    return value
+
+
+def refuse_off_chain(config: Config) -> None:
+    """The daemons always use the chain. Raises ConfigError for `chain_record: false`."""
+    if not config.chain_record:
+        raise ConfigError("chain_record: false is for flb simulate", "remove it; a daemon always records on the chain")
+
+
+def keys(kind: Any) -> dict[str, "Field[Any]"]:
+    """The fields of one section by name."""
+    return {item.name: item for item in fields(kind)}

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Composition root of the aggregator: reads settings and key, builds every part once, serves until it is stopped."""
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from flb import keystore
+from flb import spec as specs
+from flb.chain.registry import Registry, find_deploy_block
+from flb.chain.rpc import Rpc
+from flb.chain.sender import Mined, Sender
+from flb.config import Config, refuse_off_chain, require
+from flb.config_file import load
+from flb.delta import assert_ieee
+from flb.errors import ConfigError, CorruptStore, FLBError, Refused, Unavailable
+from flb.records import Roll
+from flb.roster import RunView
+from flb.spec import RunSpec
+from flb.store import BlobStore, Journal, lock_folder
+from flb.types import ZERO_DIGEST, Address, Digest, Domain, Round
+from flb_aggregator import publish, server
+from flb_aggregator.daemon import Daemon
+from flb_aggregator.intake import Spool
+from flb_aggregator.metrics import Metrics
+from flb_aggregator.service import Service
+from flb_aggregator.sessions import Sessions
+
+RETRY_SECONDS = 1.0
+M_ARENA_MAX = -8
+
+
+@dataclass(slots=True)
+class AggregatorChain:
+    """The daemon's registry port on a real chain."""
+
+    registry: Registry
+    sender: Sender
+    lock: threading.Lock
+
+    def view(self) -> RunView:
+        """What holds now."""
+        with self.lock:
+            return self.registry.poll()
+
+    def roll(self, roll: Roll) -> Mined:
+        """Seal a round."""
+        return self.sender.roll(roll)
+
+    def expire(self, number: Round) -> Mined:
+        """Void a round."""
+        return self.sender.expire(number)
+
+
+def log(text: str) -> None:
+    """One line with the time, on stderr."""
+    print(f"{time.strftime('%H:%M:%S')} aggregator: {text}", file=sys.stderr, flush=True)
+
+
+def one_arena() -> None:
+    """Keep glibc from growing a heap a thread: it would hold on to tens of MiB. Elsewhere nothing happens."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+
+
+def run(path: Path) -> int:
+    """Run the aggregator from a config file until SIGTERM or SIGINT. Raises FLBError."""
+    one_arena()
+    config = load(path)
+    refuse_off_chain(config)
+    server.check_address(config.server.listen)
+    assert_ieee()
+    folder = config.server.workdir
+    lock = lock_folder(folder)
+    try:
+        return asyncio.run(serve(config, folder))
+    finally:
+        lock.close()
+
+
+def read_spec(folder: Path, blobs: BlobStore) -> tuple[RunSpec, Digest]:
+    """The spec that `flb chain deploy` left in the work folder."""
+    try:
+        encoded = (folder / "spec.json").read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{folder} holds no spec.json", "deploy the run from there with flb chain deploy") from error
+    spec = specs.decode(encoded)
+    blobs.put(encoded)
+    adapter = publish.make_adapter_zero(spec.tensors, spec.training.seed, blobs)
+    if adapter.hex() != spec.adapter:
+        raise CorruptStore("adapter 0 does not follow from spec.json", "restore the file that was deployed")
+    return spec, specs.digest_of(encoded)
+
+
+def read_run(config: Config, folder: Path) -> tuple[Address, int | None]:
+    """Address and deploy block, from the config or from what `flb chain deploy` left."""
+    note = folder / "run.json"
+    if note.exists():
+        fields = json.loads(note.read_text())
+        if config.chain.run in (None, fields["run"]):
+            return Address(bytes.fromhex(fields["run"][2:])), int(fields["deploy_block"])
+    address = require(config.chain.run, "chain.run", "flb chain deploy prints it")
+    return Address(bytes.fromhex(address[2:])), None
+
+
+def build(config: Config, folder: Path) -> Daemon:
+    """Every part, once."""
+    store = require(config.server.keystore, "server.keystore", "make one with flb account new")
+    password = keystore.password_file(config.server.password_file)
+    where = require(password, "server.password_file", "name a file with the keystore's password")
+    key = keystore.load(store, keystore.read_password(where))
+    blobs = BlobStore(folder / "blobs")
+    spec, spec_digest = read_spec(folder, blobs)
+    address, deploy_block = read_run(config, folder)
+    rpc = Rpc(config.chain.rpc)
+    domain = Domain(rpc.chain_id(), address)
+    if deploy_block is None:
+        deploy_block = find_deploy_block(rpc, address)
+    registry = Registry(rpc, domain, deploy_block, spec.rounds.confirmations)
+    spool = Spool(folder / "spool", blobs)
+    spool.folder.mkdir(exist_ok=True)
+    return Daemon(
+        spec=spec,
+        spec_digest=spec_digest,
+        domain=domain,
+        key=key,
+        chain=AggregatorChain(registry, Sender(rpc, key, address), threading.Lock()),
+        journal=Journal(folder / "journal.sqlite"),
+        blobs=blobs,
+        spool=spool,
+        adapters=folder / "adapters",
+        metrics=Metrics(folder / "rounds.jsonl", time.monotonic),
+        now=time.time,
+        log=log,
+        poll_seconds=0.1 if "127.0.0.1" in rpc.url or "localhost" in rpc.url else 2.0,
+    )
+
+
+async def first_view(daemon: Daemon, stop: asyncio.Event) -> RunView | None:
+    """The registry as it is at the start; waits while the chain is away. None if told to stop."""
+    while not stop.is_set():
+        try:
+            return await asyncio.to_thread(daemon.chain.view)
+        except Unavailable as error:
+            log(f"{error}; waiting")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), RETRY_SECONDS)
+    return None
+
+
+async def publish_endpoint(daemon: Daemon, view: RunView, uri: str) -> None:
+    """Tell the registry where this aggregator listens, if it does not know."""
+    chain = daemon.chain
+    assert isinstance(chain, AggregatorChain)
+    if view.uri != uri and not view.finished:
+        if chain.sender.address != view.aggregator:
+            raise Refused(
+                f"this key (0x{chain.sender.address.hex()}) is not the run's aggregator (0x{view.aggregator.hex()})",
+                "use the aggregator's keystore, or have the owner call setAggregator",
+            )
+        await asyncio.to_thread(chain.sender.set_endpoint, uri, ZERO_DIGEST, ZERO_DIGEST)
+        log(f"published the endpoint {uri}")
+
+
+async def serve(config: Config, folder: Path) -> int:
+    """Serve and follow the chain until told to stop."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    daemon = await asyncio.to_thread(build_when_possible, config, folder, stop)
+    if daemon is None:
+        return 0
+    view = await first_view(daemon, stop)
+    if view is None:
+        return 0
+    service = Service(daemon, Sessions(daemon.domain, daemon.now))
+    running = await server.serve(service, config.server.listen)
+    try:
+        log(f"serving run 0x{daemon.domain.run.hex()} on {config.server.listen}")
+        await publish_endpoint(daemon, view, config.server.listen)
+        await daemon.run(stop)
+    finally:
+        await server.stop(running)
+        daemon.journal.close()
+    log("stopped")
+    return 0
+
+
+def build_when_possible(config: Config, folder: Path, stop: asyncio.Event) -> Daemon | None:
+    """Build, waiting for a chain that is away. None if told to stop."""
+    while not stop.is_set():
+        try:
+            return build(config, folder)
+        except Unavailable as error:
+            log(f"{error}; waiting")
+            time.sleep(RETRY_SECONDS)
+    return None
+
+
+def failure(error: FLBError) -> int:
+    """Print an error as one sentence; returns its exit code."""
+    print(f"flb-aggregator: {error} [{error.code}]", file=sys.stderr)
+    return error.exit_code

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recompute a run from its events and blobs, with the aggregator's own pipeline, and say what was proved.
+
+Verdicts: `exact` every step recomputed to the same bytes; `partial` all that could be seen is right; `fail` something
+differs, and the findings name round, tensor and node. docs/verify.md has the table.
+"""
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flb import audit, records
+from flb import events as chain
+from flb import spec as specs
+from flb.admission import check_update
+from flb.audit import Finding
+from flb.errors import FLBError
+from flb.events import ChainEvent
+from flb.roster import RunView, fold
+from flb.spec import RunSpec
+from flb.store import BlobStore, digest_of_file
+from flb.types import ZERO_DIGEST, Admitted, Digest, Domain, Round, Step
+from flb.wire import container
+from flb_aggregator.pipeline import Input, combine
+from flb_aggregator.publish import make_adapter_zero
+
+Fetch = Callable[[Digest], Path | None]
+"""The file of a blob, whatever its bytes; None where it cannot be seen."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What came out; `proved`, `trusted` and `unchecked` are sentences."""
+
+    findings: list[Finding] = field(default_factory=list)
+    proved: list[str] = field(default_factory=list)
+    trusted: list[str] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+    rounds: list[dict[str, object]] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> str:
+        """exact, partial or fail."""
+        if self.findings:
+            return "fail"
+        return "partial" if self.unchecked else "exact"
+
+
+def replay(
+    events: Sequence[ChainEvent], domain: Domain, fetch: Fetch, progress: Callable[[str], None] = lambda text: None
+) -> Report:
+    """Check a whole run."""
+    report = Report()
+    view = fold(events)
+    report.findings += audit.check_hash_chain(events)
+    if view.spec == ZERO_DIGEST:
+        report.unchecked.append("the run has not started")
+        return report
+    spec_path = fetch(view.spec)
+    if spec_path is None:
+        report.unchecked.append("the run spec cannot be seen, so no round was recomputed")
+        return report
+    try:
+        if digest_of_file(spec_path) != view.spec:
+            report.findings.append(Finding("the run spec's bytes differ from the digest on chain"))
+            return report
+        spec = specs.decode(spec_path.read_bytes())
+    except FLBError as error:
+        report.findings.append(Finding(f"the run spec: {error.what}"))
+        return report
+    with tempfile.TemporaryDirectory(prefix="flb-verify-") as folder:
+        scratch = BlobStore(Path(folder))
+        check_adapter_zero(spec, events, scratch, report)
+        previous = ZERO_DIGEST
+        for rolled in view.rolls:
+            progress(f"round {rolled.round}")
+            check_round(rolled, previous, spec, view, events, domain, fetch, scratch, report)
+            previous = rolled.record_digest
+    sealed = len(view.rolls)
+    if not report.findings:
+        report.proved.append(f"the hash chain of {sealed} sealed rounds follows from the registry's events")
+        report.proved.append("every record, signature, weight and receipt agrees with the chain")
+        if not report.unchecked:
+            report.proved.append(f"all {sealed} adapters were recomputed from their updates to the same bytes")
+    report.trusted.append("nodes trained honestly on the data that they committed to")
+    return report
+
+
+def check_adapter_zero(spec: RunSpec, events: Sequence[ChainEvent], scratch: BlobStore, report: Report) -> None:
+    """Adapter 0 follows from the spec."""
+    made = make_adapter_zero(spec.tensors, spec.training.seed, scratch)
+    on_chain = next(event.adapter_digest for event in events if isinstance(event, chain.ChainRunStarted))
+    if made.hex() != spec.adapter or made != on_chain:
+        report.findings.append(Finding("adapter 0 does not follow from the spec's seed"))
+    else:
+        report.proved.append("adapter 0 follows from the spec's seed")
+
+
+def aggregator_of(events: Sequence[ChainEvent], number: Round) -> bytes:
+    """Who led a round: the newest AggregatorSet that counts from it or earlier."""
+    current = b""
+    for event in events:
+        if isinstance(event, chain.ChainAggregatorSet) and event.round <= number:
+            current = event.aggregator
+    return current
+
+
+def check_round(
+    rolled: chain.ChainRoundRolled,
+    previous: Digest,
+    spec: RunSpec,
+    view: RunView,
+    events: Sequence[ChainEvent],
+    domain: Domain,
+    fetch: Fetch,
+    scratch: BlobStore,
+    report: Report,
+) -> None:
+    """One sealed round: record, updates, adapter."""
+    number = rolled.round
+    opened = view.openings[number]
+    line: dict[str, object] = {"round": number, "step": opened.step, "adapter": rolled.adapter_digest.hex()}
+    report.rounds.append(line)
+    path = fetch(rolled.record_digest)
+    if path is None:
+        report.unchecked.append(f"round {number}: its record cannot be seen")
+        return
+    blob = path.read_bytes()
+    if hashlib.sha256(blob).digest() != rolled.record_digest:
+        report.findings.append(Finding(f"the record's bytes differ from the chain{_field(blob, rolled)}", number))
+        return
+    try:
+        record = records.decode(blob)
+    except FLBError as error:
+        report.findings.append(Finding(error.what, number))
+        return
+    found = list(
+        audit.check_record(
+            record,
+            rolled,
+            opened,
+            previous=previous,
+            spec=spec,
+            spec_digest=view.spec,
+            domain=domain,
+            aggregator=aggregator_of(events, number),  # type: ignore[arg-type]
+        )
+    )
+    report.findings += found
+    line["updates"] = len(record.closing.admitted)
+    base = scratch.path(opened.base) if scratch.has(opened.base) else fetch(opened.base)
+    paths = [fetch(item.manifest.digest) for item in record.closing.admitted]
+    if base is None or any(path is None for path in paths):
+        hidden = sum(path is None for path in paths)
+        report.unchecked.append(f"round {number}: {hidden} of {len(paths)} updates cannot be seen, not recomputed")
+        return
+    updates = [path for path in paths if path is not None]
+    altered = list(check_updates(record.closing.admitted, updates, spec, opened.step, number))
+    with scratch.writer() as out:
+        try:
+            inputs = [Input(a.weight, p) for a, p in zip(record.closing.admitted, updates, strict=True)]
+            combine(spec, opened.step, base, inputs, out.write)
+        except FLBError as error:
+            report.findings += altered or [Finding(error.what, number)]
+            return
+        made = out.commit()
+    report.findings += compare(made, rolled.adapter_digest, spec, number, altered, scratch, fetch)
+    line["recomputed"] = made == rolled.adapter_digest
+
+
+def check_updates(
+    admitted: Sequence[Admitted], paths: Sequence[Path], spec: RunSpec, step: Step, number: Round
+) -> Iterator[Finding]:
+    """Digest and admission checks of every update's bytes."""
+    for item, path in zip(admitted, paths, strict=True):
+        if digest_of_file(path) != item.manifest.digest:
+            yield Finding("the update's bytes differ from its signed digest", number, item.node)
+            continue
+        try:
+            with path.open("rb", buffering=0) as file:
+
+                def read(offset: int, part: memoryview) -> int:
+                    file.seek(offset)  # noqa: B023 - used inside this iteration only
+                    return file.readinto(part) or 0  # noqa: B023
+
+                check_update(read, item.manifest, spec, step)
+        except FLBError as error:
+            yield Finding(f"the update should not have been admitted: {error.what}", number, item.node)
+
+
+def compare(
+    made: Digest,
+    on_chain: Digest,
+    spec: RunSpec,
+    number: Round,
+    altered: list[Finding],
+    scratch: BlobStore,
+    fetch: Fetch,
+) -> Iterator[Finding]:
+    """Recomputed against published: names the first tensor that differs, and the node whose update was altered."""
+    published = fetch(on_chain)
+    if made == on_chain and not altered:
+        if published is not None and digest_of_file(published) != on_chain:
+            tensor = first_tensor(scratch.path(made), published, spec)
+            yield Finding("the published adapter's bytes differ from the digest on chain", number, tensor=tensor)
+        return
+    tensor = first_tensor(scratch.path(made), published, spec) if published is not None else None
+    if altered:
+        for finding in altered:
+            yield Finding(finding.what, finding.round, finding.node, tensor)
+        return
+    yield Finding("the adapter on chain is not what the admitted updates make", number, tensor=tensor)
+
+
+def first_tensor(one: Path, other: Path, spec: RunSpec) -> str | None:
+    """Name of the first tensor in which two adapter files differ; `header` before the data."""
+    start = len(container.encode_header(spec.tensors, "F32", {"format": "pt"}))
+    with one.open("rb") as left, other.open("rb") as right:
+        if left.read(start) != right.read(start):
+            return "header"
+        for tensor in spec.tensors:
+            if left.read(4 * tensor.size) != right.read(4 * tensor.size):
+                return tensor.name
+    return None
+
+
+def _field(blob: bytes, rolled: chain.ChainRoundRolled) -> str:
+    """In words, which of the record's fields the flip hit, where that can be told."""
+    try:
+        record = records.decode(blob)
+    except FLBError:
+        return " and are no record any more"
+    for name in ("adapter_digest", "updates_root", "scores_root", "payout_root", "weight_sum"):
+        own = "adapter" if name == "adapter_digest" else name
+        if getattr(record, own) != getattr(rolled, name):
+            return f" ({own})"
+    return ""

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Composition root of the node: reads settings and key, builds every part once, runs the daemon.
+
+torch is imported only when a model is needed, after the threads of this process are configured.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from flb import base_model, keystore
+from flb.chain.registry import Registry, call_view, find_deploy_block
+from flb.chain.rpc import Rpc
+from flb.chain.sender import Sender
+from flb.config import Config, refuse_off_chain, require
+from flb.config_file import load
+from flb.delta import assert_ieee
+from flb.roster import RunView
+from flb.spec import RunSpec
+from flb.store import BlobStore, lock_folder
+from flb.types import ZERO_ADDRESS, Address, Digest, Domain
+from flb_node import commitment, data
+from flb_node.daemon import Daemon
+from flb_node.pipeline import Tensors, Train
+from flb_node.status import StatusFile
+from flb_node.threads import configure_threads
+
+LEFT = 2
+"""IFLBRun.Status.Left"""
+EXIT_SECONDS = 4.0
+"""After SIGTERM; whatever is unfinished is lost, whatever is finished is on disk."""
+
+
+class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
+    """Training was asked to stop."""
+
+
+@dataclass(slots=True)
+class NodeChain:
+    """The daemon's registry port on a real chain."""
+
+    registry: Registry
+    sender: Sender
+
+    def view(self) -> RunView:
+        """What holds now."""
+        return self.registry.poll()
+
+    def was_member(self, node: Address) -> bool:
+        """Whether the node's slot says that it left or was removed."""
+        status = call_view(self.registry.rpc, self.registry.domain.run, "member", "0x" + node.hex())[2]
+        return bool(status == LEFT)
+
+    def join(self) -> None:
+        """Become a member, paid at the node's own address."""
+        self.sender.join(ZERO_ADDRESS)
+
+    def register_dataset(self, root: Digest, records: int) -> None:
+        """Commit to the dataset."""
+        self.sender.register_dataset(root, records)
+
+
+def log(text: str) -> None:
+    """One line with the time, on stderr."""
+    print(f"{time.strftime('%H:%M:%S')} node: {text}", file=sys.stderr, flush=True)
+
+
+def poll_seconds(rpc: str) -> float:
+    """How often to read the chain: a local one can be asked all the time."""
+    return 0.25 if "127.0.0.1" in rpc or "localhost" in rpc else 4.0
+
+
+def run(path: Path) -> int:
+    """Run a node from a config file until its run is finished or it is told to stop. Raises FLBError."""
+    config = load(path)
+    refuse_off_chain(config)
+    stop, wake = threading.Event(), threading.Event()
+    handle_signals(stop, wake)
+    assert_ieee()
+    dataset = require(config.dataset_name, "dataset_name", "name this node's data: a .jsonl file or a folder of them")
+    model = require(config.model.model_path, "model.model_path", "name the folder of the base model")
+    run_address = Address(bytes.fromhex(require(config.chain.run, "chain.run", "ask the operator for it")[2:]))
+    examples = data.read(dataset)
+    base_model.weight_files(model)
+    folder = config.client.workdir
+    lock = lock_folder(folder)
+    key = open_key(config)
+    daemon = build(config, run_address, key, examples, folder, stop, wake)
+    try:
+        daemon.run()
+    except Stopped:
+        pass
+    finally:
+        if daemon.uplink is not None:
+            daemon.uplink.close()
+        lock.close()
+    log("stopped" if stop.is_set() else "done")
+    return 0
+
+
+def open_key(config: Config) -> bytes:
+    """The node's private key from its keystore."""
+    store = require(config.client.keystore, "client.keystore", "make one with flb account new")
+    password = keystore.password_file(config.client.password_file)
+    where = require(password, "client.password_file", "name a file with the keystore's password")
+    return keystore.load(store, keystore.read_password(where))
+
+
+def build(
+    config: Config,
+    run_address: Address,
+    key: bytes,
+    examples: tuple[data.Example, ...],
+    folder: Path,
+    stop: threading.Event,
+    wake: threading.Event,
+) -> Daemon:
+    """Every part, once."""
+    rpc = Rpc(config.chain.rpc)
+    domain = Domain(rpc.chain_id(), run_address)
+    registry = Registry(rpc, domain, find_deploy_block(rpc, run_address))
+    sender = Sender(rpc, key, run_address)
+    secret = commitment.load_secret(folder)
+    status = StatusFile(folder / "status.json", log)
+    return Daemon(
+        domain=domain,
+        node=sender.address,
+        key=key,
+        chain=NodeChain(registry, sender),
+        blobs=BlobStore(folder / "blobs"),
+        folder=folder,
+        secret=secret,
+        dataset=commitment.commit(sender.address, map(data.record_bytes, examples), secret),
+        make_trainer=lambda spec: make_trainer(config, spec, examples, status, stop),
+        stop=stop,
+        wake=wake,
+        status=status,
+        log=log,
+        poll_seconds=poll_seconds(config.chain.rpc),
+    )
+
+
+def make_trainer(
+    config: Config, spec: RunSpec, examples: tuple[data.Example, ...], status: StatusFile, stop: threading.Event
+) -> Train:
+    """Check the base model, load it once, and return the function that trains a step."""
+    path = require(config.model.model_path, "model.model_path", "name the folder of the base model")
+    base_model.check(path, spec.base.digest)
+    configure_threads(config.client.threads, config.client.nodes_on_this_machine)
+    from flb_node import trainer
+
+    started = time.monotonic()
+    local = trainer.load(
+        path, spec.lora, spec.tensors, device_map=config.model.device_map, dtype=config.model.dtype,
+        seed=spec.training.seed,
+    )  # fmt: skip
+    log(f"loaded the base model in {time.monotonic() - started:.1f} s, computing in {local.dtype} on {local.device}")
+
+    def on_step(step: int, of: int, loss: float) -> None:
+        status("training", local_step=step, of=of, loss=round(loss, 4))
+        if stop.is_set():
+            raise Stopped
+
+    def train(adapter: Tensors, names: frozenset[str], seed: int) -> Tensors:
+        status("training", local_step=0, of=spec.training.local_steps)
+        trained = local.train(examples, adapter, names, spec.training, seed, on_step)
+        log(f"trained {len(trained.losses)} steps in {trained.seconds:.1f} s, loss {trained.losses[-1]:.4f}")
+        return trained.adapter
+
+    return train
+
+
+def handle_signals(stop: threading.Event, wake: threading.Event) -> Callable[[int, FrameType | None], None]:
+    """SIGTERM and SIGINT end the process within seconds, even in the middle of a long step."""
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        wake.set()
+        timer = threading.Timer(EXIT_SECONDS, lambda: os._exit(0))
+        timer.daemon = True
+        timer.start()
+
+    signal.signal(signal.SIGTERM, handler)
+    signal.signal(signal.SIGINT, handler)
+    return handler

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The base model and its tokenizer, from a local folder in Hugging Face's layout, safetensors only.
+
+Nothing is fetched and no code of the folder is run (`trust_remote_code` stays off).
+"""
+
+import logging
+import os
+from pathlib import Path
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from flb import base_model
+from flb.errors import WrongBaseModel
+from flb_node.devices import Placement
+
+REMEDY = "set model.model_path to the folder that the operator named, complete and undamaged"
+UNLOADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, SafetensorError)
+"""What transformers raises for folders that it can't read; it has no common class for them."""
+
+
+def quiet() -> None:
+    """Keep the libraries' own logs and progress bars off the terminal; FLB reports for them."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    # It complains about kernels for quantized models that nobody asked for.
+    logging.getLogger("bitsandbytes").setLevel(logging.CRITICAL)
+
+
+def use_configured_threads() -> None:
+    """Let torch use as many threads as `flb_node.threads` put into the environment."""
+    if count := os.environ.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(int(count))
+
+
+def load_model(folder: Path, dtype: torch.dtype, placement: Placement) -> PreTrainedModel:
+    """The weights in `dtype` on their device, in evaluation mode.
+
+    Raises ModelMissing without a folder of safetensors, WrongBaseModel if transformers can't load it or if a weight is
+    missing there, since transformers would fill it with random numbers.
+    """
+    quiet()
+    base_model.weight_files(folder)
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            device_map=placement.device_map,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except UNLOADABLE as error:
+        raise WrongBaseModel(f"the base model in {folder} can't be loaded ({_first_line(error)})", REMEDY) from error
+    for problem in ("missing_keys", "mismatched_keys"):
+        if names := sorted(str(name) for name in info[problem]):
+            found = f"{len(names)} {problem.replace('_', ' ')}, first {names[0]}"
+            raise WrongBaseModel(f"the weights in {folder} don't fit its configuration ({found})", REMEDY)
+    return model.eval()
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer, with a chat template and a padding token. Raises ModelMissing or WrongBaseModel."""
+    quiet()
+    base_model.weight_files(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except UNLOADABLE as error:
+        raise WrongBaseModel(f"the tokenizer in {folder} can't be loaded ({_first_line(error)})", REMEDY) from error
+    if not tokenizer.chat_template:
+        raise WrongBaseModel(
+            f"the tokenizer in {folder} has no chat template", "choose an instruction-tuned model, or add its template"
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200].rstrip(".") if text else type(error).__name__

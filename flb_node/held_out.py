@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How good a model is on text that it did not train on: the loss, and its answers."""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+from flb_node import tokens
+from flb_node.data import Example, Message
+from flb_node.tokens import IGNORED, Tokens
+
+
+@torch.inference_mode()
+def held_out_loss(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    max_length: int,
+    batch: int = 8,
+) -> float:
+    """Mean negative log likelihood, in nats, over the completion tokens of all examples; `batch` changes its rounding
+    alone.
+
+    Raises DatasetError if no example fits `max_length`.
+    """
+    rows = sorted(tokens.encode_all(tokenizer, examples, max_length), key=lambda row: (len(row.ids), row.start))
+    shared = _shared_prefix(rows)
+    cache = None
+    if shared:
+        cache = model(input_ids=torch.tensor([rows[0].ids[:shared]], device=model.device), use_cache=True).past_key_values
+        if not isinstance(cache, DynamicCache):  # state-space models keep something that can't be repeated for a batch
+            cache, shared = None, 0
+    total = sum(_summed_loss(model, rows[i : i + batch], cache, shared) for i in range(0, len(rows), batch))
+    return total / sum(len(row.ids) - row.start for row in rows)
+
+
+def _shared_prefix(rows: Sequence[Tokens]) -> int:
+    """How many tokens all rows begin with (the system prompt): computed once, they are nearly half of the work. The
+    last prompt token stays outside, since it predicts the first completion token."""
+    longest = min(row.start for row in rows) - 1
+    first = rows[0].ids
+    return next((i for i in range(longest) if any(row.ids[i] != first[i] for row in rows)), longest)
+
+
+def _summed_loss(model: PreTrainedModel, rows: Sequence[Tokens], cache: DynamicCache | None, shared: int) -> float:
+    """The loss of one batch, padded at the end: causal attention never looks there, so no mask is needed.
+
+    Logits are computed only where a completion token is predicted, from one before the first start on.
+    """
+    width, start = max(len(row.ids) for row in rows), min(row.start for row in rows)
+    ids = torch.tensor([[*row.ids[shared:], *(0,) * (width - len(row.ids))] for row in rows], device=model.device)
+    labels = torch.tensor(
+        [[*row.labels[start:], *(IGNORED,) * (width - len(row.ids))] for row in rows], device=model.device
+    )
+    places = torch.arange(start - 1, width - 1, device=model.device) - shared
+    past = copy.deepcopy(cache)  # the model appends to what it is given
+    if past is not None:
+        past.batch_repeat_interleave(len(rows))
+    logits = model(input_ids=ids, past_key_values=past, logits_to_keep=places, use_cache=past is not None).logits
+    loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+    return float(loss)
+
+
+@torch.inference_mode()
+def answers(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_new_tokens: int = 60
+) -> list[str]:
+    """What the model answers to each prompt, greedily, cut after `max_new_tokens` tokens."""
+    if not prompts:
+        return []
+    rows = [tokens.prompt_ids(tokenizer, [Message("user", prompt)]) for prompt in prompts]
+    width = max(len(row) for row in rows)
+    padding = tokenizer.pad_token_id or 0
+    ids = torch.tensor([[padding] * (width - len(row)) + row for row in rows], device=model.device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=model.device)
+    out = model.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=padding,
+    )
+    return [text.strip() for text in tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)]
+
+
+def answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, max_new_tokens: int = 60) -> str:
+    """One answer; several at once are faster with `answers`."""
+    return answers(model, tokenizer, [prompt], max_new_tokens)[0]

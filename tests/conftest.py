@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exactly one mark a test; unit tests open no socket; in CI a skip is a failure; the same examples every time."""
+
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+MARKS = {"unit", "chain", "e2e", "model"}
+
+settings.register_profile("flb", deadline=None, derandomize=True, max_examples=100, print_blob=True)
+settings.register_profile("full", deadline=None, derandomize=False, max_examples=1_000, print_blob=True)
+settings.load_profile("full" if os.environ.get("FLB_FULL") else "flb")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse a test without exactly one of our marks."""
+    for item in items:
+        found = MARKS & {mark.name for mark in item.iter_markers()}
+        if len(found) != 1:
+            raise pytest.UsageError(f"{item.nodeid} has the marks {sorted(found)}; give it exactly one of {sorted(MARKS)}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """In CI nothing may be skipped: a test that did not run proves nothing."""
+    report = yield
+    if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped in CI: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(autouse=True)
+def no_sockets_in_unit_tests(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A unit test that reaches for the network fails."""
+    if request.node.get_closest_marker("unit"):
+
+        def refuse(*_: Any, **__: Any) -> None:
+            raise AssertionError("a unit test opens a socket; mark it chain or e2e, or give it a port in memory")
+
+        monkeypatch.setattr(socket.socket, "connect", refuse)
+        monkeypatch.setattr(socket.socket, "bind", refuse)
+    yield

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""config.yaml: defaults, types, and every refusal with its line."""
+
+from pathlib import Path
+
+import pytest
+
+from flb.config import Config, refuse_off_chain, require
+from flb.config_file import load, parse
+from flb.errors import ConfigError
+
+pytestmark = pytest.mark.unit
+
+HERE = Path("/somewhere/config.yaml")
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, HERE)
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    return sentence
+
+
+def test_parse__empty__is_the_defaults() -> None:
+    assert parse("", HERE) == parse("# only a comment\n", HERE) == Config()
+
+
+def test_parse__values__are_typed_and_paths_count_from_the_file() -> None:
+    config = parse(
+        "dataset_name: data/mine.jsonl\nnum_clients: 3\ntraining:\n  learning_rate: 1e-3\nlora:\n"
+        "  target_modules: [q_proj, v_proj]\nrun:\n  norm_bound: 16\n  server_optimizer: {learning_rate: 1}\n"
+        "model: {model_path: /models/x}\n",
+        HERE,
+    )
+    assert config.dataset_name == Path("/somewhere/data/mine.jsonl") and config.num_clients == 3
+    assert config.training.learning_rate == 0.001 and config.lora.target_modules == ("q_proj", "v_proj")
+    assert config.run.norm_bound == 16 and config.run.server_optimizer.learning_rate == 1.0
+    assert config.model.model_path == Path("/models/x")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("modle:\n  r: 1\n", "line 1: unknown key modle: did you mean model?"),
+        ("lora:\n  r: 8\n  alhpa: 16\n", "line 3: unknown key lora.alhpa: did you mean lora.alpha?"),
+        ("zzz: 1\n", "line 1: unknown key zzz: known here are model,"),
+        ("num_clients: three\n", "line 1: num_clients is 'three': give a whole number or null"),
+        ("lora:\n  r: true\n", "line 2: lora.r is True: give a whole number"),
+        ("lora:\n  dropout: much\n", "line 2: lora.dropout is 'much': give a number"),
+        ("lora:\n  mode: stack\n", "line 2: lora.mode is 'stack': give factors or alternate"),
+        ("lora:\n  target_modules: []\n", "line 2: lora.target_modules is []: give a text or a list of names"),
+        ("chain_record: 1\n", "line 1: chain_record is 1: give true or false"),
+        ("lora: 8\n", "line 1: lora is not a list of keys"),
+        ("- a\n", "line 1: the file is not a list of keys"),
+        ("lora:\n  r: 8\n  r: 9\n", "line 3: lora.r stands there twice"),
+        ("run:\n  fraction: 0\n", "line 2: run.fraction is 0.0: give a number from 0 to 1"),
+        ("lora:\n  r: 0\n", "line 2: lora.r is 0: give at least 1"),
+        ("run:\n  value_bound: 3\n", "line 2: run.value_bound is 3: give a power of two"),
+        ("training:\n  seed: -1\n", "line 2: training.seed is -1: give 0 or more"),
+        ("chain:\n  run: '0x12'\n", "line 2: chain.run is '0x12': give an address"),
+        ("lora:\n\tr: 8\n", "line 2: found character '\\t' that cannot start any token: indent with spaces, not tabs"),
+        ("a: [1\n", "correct the line"),
+    ],
+)
+def test_parse__mistake__names_line_and_remedy(text: str, words: str) -> None:
+    assert words in refusal(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("dataset_name\uff1a data.jsonl\n", 1),
+        ("num_clients: 3\ndataset_name\uff1a data.jsonl\n", 2),
+        ("lora:\n  r\uff1a 8\n", 2),
+        ("lora:\n  r: 8\n  alpha\uff1a 8\n", 3),
+        ("lora:\n  alpha\uff1a 8\n  r: 8\n", 2),
+    ],
+)
+def test_parse__full_width_colon__is_named_as_such(text: str, line: int) -> None:
+    sentence = refusal(text)
+    assert "full-width colon" in sentence and "write an ordinary colon" in sentence
+    assert f"line {line}" in sentence or f"line {line + 1}" in sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("client:\n  local_dp: true\n", "line 2: local privacy is not in this version; set client.local_dp: false"),
+        ("model:\n  quantization: 8\n", "line 2: quantized base models are not in this version"),
+        ("model:\n  quantization: 4\n", "set model.quantization: null"),
+    ],
+)
+def test_parse__feature_that_is_not_there_yet__is_refused_by_name(text: str, words: str) -> None:
+    assert words in refusal(text)
+    parse("client:\n  local_dp: false\nmodel:\n  quantization: null\n", HERE)
+
+
+def test_load__missing_or_binary__is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist: make one with flb init"):
+        load(tmp_path / "none.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        load(tmp_path / "binary.yaml")
+
+
+def test_refuse_off_chain__false__is_refused() -> None:
+    refuse_off_chain(Config())
+    with pytest.raises(ConfigError, match="a daemon always records on the chain"):
+        refuse_off_chain(parse("chain_record: false\n", HERE))
+
+
+def test_require__absent__names_the_key() -> None:
+    assert require(5, "x", "y") == 5
+    with pytest.raises(ConfigError, match="client.keystore is not set: make one"):
+        require(None, "client.keystore", "make one")

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From settings to a spec."""
+
+import dataclasses
+
+import pytest
+
+from flb import planner
+from flb.errors import Refused
+from flb.spec import RunSpec, TrainingSpec
+from flb.types import TensorSpec
+from tests.sim import small_spec
+
+pytestmark = pytest.mark.unit
+
+
+def made(**changes: object) -> RunSpec:
+    spec = small_spec()
+    arguments = {
+        "base": spec.base, "lora": spec.lora, "tensors": spec.tensors, "adapter": spec.adapter,
+        "training": spec.training, "rounds": spec.rounds, "server_optimizer": spec.server_optimizer, "codec": "f32",
+        "audit": "members", "value_bound": 4, "weight_cap": 65536, "max_cohort": 4096, "norm": None,
+        "open_membership": True, "salt": spec.salt,
+    }  # fmt: skip
+    return planner.make_spec(**{**arguments, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("audit", "is_open", "expected"), [
+    ("members", True, "off"), ("members", False, "members"), ("public", True, "public"), ("off", False, "off"),
+])  # fmt: skip
+def test_make_spec__open_membership__makes_members_off(audit: str, is_open: bool, expected: str) -> None:
+    assert made(audit=audit, open_membership=is_open).audit == expected
+
+
+@pytest.mark.parametrize(("rate", "steps", "size", "bound"), [
+    (1e-3, 10, 2_442_240, 16), (1e-3, 10, 10_000, 1), (0.1, 10, 256, 16), (0.1, 10, 257, 32), (0.0, 1, 1, 1),
+])  # fmt: skip
+def test_norm_bound__auto__is_the_next_power_of_two(rate: float, steps: int, size: int, bound: int) -> None:
+    training = TrainingSpec(steps, 4, rate, 128, 0)
+    assert planner.norm_bound(training, (TensorSpec("t", (size,)),)) == bound
+
+
+def test_make_spec__weights_that_may_overflow__are_refused_with_the_largest_legal_cap() -> None:
+    with pytest.raises(Refused, match="at most 131071"):
+        made(weight_cap=1 << 20)
+
+
+def test_plan_tensors__rank_zero__is_refused() -> None:
+    base = (TensorSpec("model.layers.0.q.weight", (8, 8)),)
+    with pytest.raises(Refused, match="lora.r is 0"):
+        planner.plan_tensors(base, "all-linear", 0)
+
+
+def test_make_spec__norm__overrides_auto() -> None:
+    assert made(norm=64).ring.norm_bound == 64
+    assert dataclasses.replace(made(), ring=made().ring).ring.fraction_bits == 32
