@@ -21,7 +21,8 @@ contract FLBRun is IFLBRun, Initializable, Ownable2Step {
         "Roll(uint32 round,bytes32 previous,bytes32 recordDigest,bytes32 adapterDigest,bytes32 updatesRoot,"
         "bytes32 scoresRoot,bytes32 payoutRoot,bytes32 seed,uint32 accepted,uint64 weightSum,uint40 deadline)"
     );
-    bytes32 private constant VOID_TYPEHASH = keccak256("Void(uint32 round,bytes32 previous,bytes32 seed,uint40 deadline)");
+    bytes32 private constant VOID_TYPEHASH =
+        keccak256("Void(uint32 round,bytes32 previous,bytes32 seed,uint40 deadline)");
 
     /// @dev Record hashes that are kept: after so many rounds every write is an overwrite.
     uint256 private constant RING = 64;

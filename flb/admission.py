@@ -89,7 +89,9 @@ def check_manifest(
         raise BadSignature("the manifest is not signed by the key in the round's roster", "sign with the node's key")
     expected = layout_of(spec, opening.step).size
     if manifest.size > expected:
-        raise TooLarge(f"the update has {manifest.size} bytes, the run spec gives {expected}", "send this run's adapter")
+        raise TooLarge(
+            f"the update has {manifest.size} bytes, the run spec gives {expected}", "send this run's adapter"
+        )
     if admitted is not None and admitted.manifest.digest != manifest.digest:
         raise AlreadyAdmitted(
             f"another update of this node was admitted in round {opening.round}", "the first one counts; keep it"

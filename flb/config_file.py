@@ -51,7 +51,8 @@ def parse(text: str, path: Path) -> Config:
 
 def _full_width(path: Path, line: int) -> ConfigError:
     return ConfigError(
-        f"{path}, line {line}: the key ends in a full-width colon ({FULL_WIDTH_COLON})", "write an ordinary colon (:) and a space"
+        f"{path}, line {line}: the key ends in a full-width colon ({FULL_WIDTH_COLON})",
+        "write an ordinary colon (:) and a space",
     )
 
 
@@ -158,7 +159,9 @@ class Reader:
         for key in ("chain.run", "chain.factory"):
             value = self.values.get(key)
             if value is not None and not _is_address(value):
-                raise self.fail(self.lines[key], f"{key} is {value!r}", "give an address: 0x and 40 hex digits, in quotes")
+                raise self.fail(
+                    self.lines[key], f"{key} is {value!r}", "give an address: 0x and 40 hex digits, in quotes"
+                )
 
 
 def _number(plain: Any) -> tuple[bool, Any]:

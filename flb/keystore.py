@@ -18,6 +18,10 @@ from flb.store import write_atomic
 from flb.types import Address
 
 PBKDF2_ROUNDS = 1_000_000
+_MALFORMED = (
+    ValueError, KeyError, TypeError, NotImplementedError, AttributeError, AssertionError, OverflowError,
+)  # fmt: skip
+"""What eth_keyfile raises for files that are no keystore, and for a wrong password."""
 
 
 def read_password(path: Path) -> bytes:
@@ -33,32 +37,45 @@ def read_password(path: Path) -> bytes:
 
 def create(path: Path, password: bytes, key: bytes | None = None, rounds: int = PBKDF2_ROUNDS) -> Address:
     """Write a keystore with a new key, or a given one; never over an existing file. Raises KeystoreError."""
-    if path.exists():
+    if os.path.lexists(path):
         raise KeystoreError(f"{path} exists", "choose another name; a key that is overwritten is lost")
     if key is None:
         key = secrets.token_bytes(32)
     try:
+        if len(key) != 32:
+            raise ValueError(len(key))
         address = address_of(key)
     except ValueError as error:
         raise KeystoreError("the private key is not a number of the curve", "give 32 bytes in hex") from error
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(eth_keyfile.create_keyfile_json(key, password, kdf="pbkdf2", iterations=rounds))
-    write_atomic(path, text.encode(), mode=0o600)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, text.encode(), mode=0o600)
+    except OSError as error:
+        raise KeystoreError(f"{path} cannot be written ({error.strerror})", "choose another folder") from error
     return address
 
 
 def load(path: Path, password: bytes) -> bytes:
     """The private key. Raises KeystoreError."""
+    value = _read(path)
     try:
-        return bytes(eth_keyfile.decode_keyfile_json(_read(path), password))
-    except (ValueError, KeyError, TypeError, NotImplementedError) as error:
+        key = bytes(eth_keyfile.decode_keyfile_json(value, password))
+        # the format's MAC leaves the IV out: a damaged one would give another account's key
+        if "address" in value and stored_address(path) != address_of(key):
+            raise ValueError("the key belongs to another address")
+        return key
+    except _MALFORMED as error:
         raise KeystoreError(f"{path} does not open", "check the password, or restore the file from a copy") from error
 
 
 def stored_address(path: Path) -> Address:
     """The address that a keystore file names, without opening it."""
     try:
-        return Address(bytes.fromhex(str(_read(path)["address"]).removeprefix("0x")))
+        address = Address(bytes.fromhex(str(_read(path)["address"]).removeprefix("0x")))
+        if len(address) != 20:
+            raise ValueError(len(address))
+        return address
     except (ValueError, KeyError) as error:
         raise KeystoreError(f"{path} is no keystore", "restore the file from a copy") from error
 

@@ -23,7 +23,9 @@ def norm_bound(training: TrainingSpec, tensors: Iterable[TensorSpec]) -> int:
     return max(1, 1 << max(0, math.ceil(math.log2(reach)))) if reach > 0 else 1
 
 
-def plan_tensors(base: Iterable[TensorSpec], wanted: str | tuple[str, ...], r: int) -> tuple[tuple[str, ...], tuple[TensorSpec, ...]]:
+def plan_tensors(
+    base: Iterable[TensorSpec], wanted: str | tuple[str, ...], r: int
+) -> tuple[tuple[str, ...], tuple[TensorSpec, ...]]:
     """Resolved target modules, and the adapter's tensors."""
     modules = resolve(base, wanted)
     tensors = adapter_tensors(modules, r)

@@ -74,13 +74,9 @@ def apply(view: RunView, event: ChainEvent) -> RunView:
             return _open(view, Round(1), event.seed, event.deadline, ZERO_DIGEST, event.place.block)
         case chain.ChainRoundRolled():
             view = replace(view, adapter=event.adapter_digest, rolls=(*view.rolls, event))
-            return _open(
-                view, Round(event.round + 1), event.seed, event.deadline, event.record_hash, event.place.block
-            )
+            return _open(view, Round(event.round + 1), event.seed, event.deadline, event.record_hash, event.place.block)
         case chain.ChainRoundVoided():
-            return _open(
-                view, Round(event.round + 1), event.seed, event.deadline, event.record_hash, event.place.block
-            )
+            return _open(view, Round(event.round + 1), event.seed, event.deadline, event.record_hash, event.place.block)
         case chain.ChainRunFinished():
             openings = {number: opened for number, opened in view.openings.items() if number <= event.round}
             return replace(view, opening=None, openings=openings, finished=True)
@@ -89,9 +85,7 @@ def apply(view: RunView, event: ChainEvent) -> RunView:
         case chain.ChainAggregatorSet():
             return replace(view, aggregator=event.aggregator)
         case chain.ChainEndpointSet():
-            return replace(
-                view, uri=event.uri, cert_digest=event.cert_digest, next_cert_digest=event.next_cert_digest
-            )
+            return replace(view, uri=event.uri, cert_digest=event.cert_digest, next_cert_digest=event.next_cert_digest)
         case _:
             return _apply_membership(view, event)
 
@@ -151,6 +145,4 @@ def draw(opened: OpenRound, rounds: RoundSpec) -> Opening:
 
 def roster_root(roster: tuple[Member, ...]) -> Digest:
     """Merkle root over the roster in order of address: node, key, payee, dataset root, records as 8 bytes."""
-    return root(
-        [leaf(m.node + m.key + m.payee + m.dataset_root + m.records.to_bytes(8, "big")) for m in roster]
-    )
+    return root([leaf(m.node + m.key + m.payee + m.dataset_root + m.records.to_bytes(8, "big")) for m in roster])

@@ -188,7 +188,8 @@ def step(state: State, event: Event) -> Result:
                 return state, ()
             if _known(work_of(state), event):
                 return state, ()
-            return _close_if_complete(_keep(state, event))
+            state, effects = _close_if_complete(_keep(state, event))
+            return state, effects or (Announce(),)
         case IntakeClosed():
             return _keep(state, event), ()
         case StepCombined():

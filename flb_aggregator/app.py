@@ -20,7 +20,7 @@ from flb.chain.sender import Mined, Sender
 from flb.config import Config, refuse_off_chain, require
 from flb.config_file import load
 from flb.delta import assert_ieee
-from flb.errors import ConfigError, CorruptStore, FLBError, Refused, Unavailable
+from flb.errors import ConfigError, CorruptStore, FLBError, Refused
 from flb.records import Roll
 from flb.roster import RunView
 from flb.spec import RunSpec
@@ -33,7 +33,6 @@ from flb_aggregator.metrics import Metrics
 from flb_aggregator.service import Service
 from flb_aggregator.sessions import Sessions
 
-RETRY_SECONDS = 1.0
 M_ARENA_MAX = -8
 
 
@@ -143,18 +142,6 @@ def build(config: Config, folder: Path) -> Daemon:
     )
 
 
-async def first_view(daemon: Daemon, stop: asyncio.Event) -> RunView | None:
-    """The registry as it is at the start; waits while the chain is away. None if told to stop."""
-    while not stop.is_set():
-        try:
-            return await asyncio.to_thread(daemon.chain.view)
-        except Unavailable as error:
-            log(f"{error}; waiting")
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), RETRY_SECONDS)
-    return None
-
-
 async def publish_endpoint(daemon: Daemon, view: RunView, uri: str) -> None:
     """Tell the registry where this aggregator listens, if it does not know."""
     chain = daemon.chain
@@ -175,12 +162,8 @@ async def serve(config: Config, folder: Path) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    daemon = await asyncio.to_thread(build_when_possible, config, folder, stop)
-    if daemon is None:
-        return 0
-    view = await first_view(daemon, stop)
-    if view is None:
-        return 0
+    daemon = await asyncio.to_thread(build, config, folder)
+    view = await asyncio.to_thread(daemon.chain.view)
     service = Service(daemon, Sessions(daemon.domain, daemon.now))
     running = await server.serve(service, config.server.listen)
     try:
@@ -192,17 +175,6 @@ async def serve(config: Config, folder: Path) -> int:
         daemon.journal.close()
     log("stopped")
     return 0
-
-
-def build_when_possible(config: Config, folder: Path, stop: asyncio.Event) -> Daemon | None:
-    """Build, waiting for a chain that is away. None if told to stop."""
-    while not stop.is_set():
-        try:
-            return build(config, folder)
-        except Unavailable as error:
-            log(f"{error}; waiting")
-            time.sleep(RETRY_SECONDS)
-    return None
 
 
 def failure(error: FLBError) -> int:

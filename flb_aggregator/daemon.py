@@ -141,9 +141,7 @@ class Daemon:
         work = self.state.works.get(name)
         admitted = work.admitted.get(manifest.node) if work else None
         if admitted is not None:
-            self.log(
-                f"round {manifest.round}: admitted 0x{manifest.node.hex()[:8]}… weight {weight} norm {norm:.3f}"
-            )
+            self.log(f"round {manifest.round}: admitted 0x{manifest.node.hex()[:8]}… weight {weight} norm {norm:.3f}")
         return admitted
 
     # ---------------------------------------------------------------- effects
@@ -154,7 +152,9 @@ class Daemon:
         started = self.now()
         roll = await asyncio.to_thread(self.make, effect, previous)
         self.metrics.combined(effect.opening, effect.closing, self.now() - started)
-        self.log(f"round {effect.opening.round}: adapter {roll.adapter_digest.hex()[:12]}… from {roll.accepted} updates")
+        self.log(
+            f"round {effect.opening.round}: adapter {roll.adapter_digest.hex()[:12]}… from {roll.accepted} updates"
+        )
         self.dispatch(StepCombined(name_of(effect.opening), roll))
 
     def make(self, effect: Combine, previous: Digest) -> Roll:
@@ -272,7 +272,9 @@ class Daemon:
         self.spawn(self.follow_chain())
         self.spawn(self.tick())
         stopping = asyncio.ensure_future(stop.wait())
-        stopping.add_done_callback(lambda _: None if self.failed is None or self.failed.done() else self.failed.cancel())
+        stopping.add_done_callback(
+            lambda _: None if self.failed is None or self.failed.done() else self.failed.cancel()
+        )
         try:
             with contextlib.suppress(asyncio.CancelledError):
                 await self.failed

@@ -95,9 +95,7 @@ class Upload:
                 raise WrongRound("this stream was replaced by a newer one, or its round is over", "ask again")
             self.receiver.finish()
             descriptor = self._file.fileno()
-            norm = check_update(
-                lambda offset, part: os.preadv(descriptor, [part], offset), self.manifest, spec, step
-            )
+            norm = check_update(lambda offset, part: os.preadv(descriptor, [part], offset), self.manifest, spec, step)
             sync_file(descriptor)
             self._file.close()
             self._closed = True

@@ -213,7 +213,9 @@ class Service(pb_grpc.AggregatorServiceServicer):
                 return pb.UploadUpdateResponse(receipt=self.receipt(present))
             tries = (manifest.round, manifest.seed, node)
             if self.refused.get(tries, 0) >= TRIES:
-                raise TooManyTries(f"{TRIES} updates of this node were refused in this round", "wait for the next round")
+                raise TooManyTries(
+                    f"{TRIES} updates of this node were refused in this round", "wait for the next round"
+                )
             self.daemon.begin(manifest)
             try:
                 norm = await self.receive(manifest, first.header.offset, request_iterator)
@@ -231,9 +233,7 @@ class Service(pb_grpc.AggregatorServiceServicer):
             await refuse(context, error, *trailing)
             raise
 
-    async def receive(
-        self, manifest: Any, offset: int, stream: AsyncIterator[pb.UploadUpdateRequest]
-    ) -> float:
+    async def receive(self, manifest: Any, offset: int, stream: AsyncIterator[pb.UploadUpdateRequest]) -> float:
         """Spool the chunks and check the update; returns its norm."""
         old = self.uploads.get(manifest.node)
         if old is not None:
@@ -259,9 +259,7 @@ class Service(pb_grpc.AggregatorServiceServicer):
             if self.uploads.get(manifest.node) is upload:
                 del self.uploads[manifest.node]
 
-    async def GetRoundAudit(
-        self, request: pb.GetRoundAuditRequest, context: Context
-    ) -> pb.GetRoundAuditResponse:
+    async def GetRoundAudit(self, request: pb.GetRoundAuditRequest, context: Context) -> pb.GetRoundAuditResponse:
         """Digests of what a sealed round left."""
         try:
             if not self.daemon.view.block_number >= 0:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 
 import yaml
@@ -81,7 +82,7 @@ def pairs(package: str = PACKAGE) -> list[Pair]:
         for conversation in content["conversations"]:
             if isinstance(conversation, list) and all(isinstance(turn, str) and turn.strip() for turn in conversation):
                 turns = [turn.strip() for turn in conversation]
-                found += [Pair(source.stem, *two) for two in zip(turns, turns[1:], strict=False)]
+                found += [Pair(source.stem, *two) for two in pairwise(turns)]
     return found
 
 
@@ -111,7 +112,7 @@ def split(found: Sequence[Pair], nodes: int) -> Split:
         raise Refused(f"the demo's text has {len(topics)} topics, too few for {nodes} nodes", "choose fewer nodes")
     answers = {normalized(pair.completion) for pair in found}
     held_out: list[Pair] = []
-    for topic, members in topics.items():
+    for members in topics.values():
         free = sorted((pair for pair in members if normalized(pair.prompt) not in answers), key=_rank)
         held_out += free[: (len(members) + 5) // 10]
     hidden = set(held_out)

@@ -66,6 +66,8 @@ class Federation:
     chain_log: IO[bytes] | None = None
     owner: Sender | None = None
     registry: Registry | None = None
+    keys: dict[str, bytes] = field(default_factory=dict)
+    """Private keys by name, where they must be known beforehand; the others are random."""
     dtype: str = "auto"
     threads: int | None = None
 
@@ -103,16 +105,14 @@ class Federation:
 
     def account(self, name: str) -> bytes:
         """A new funded account with its keystore and password file; returns its key."""
-        key = secrets.token_bytes(32)
+        key = self.keys.get(name) or secrets.token_bytes(32)
         folder = self.folder / "keys"
         folder.mkdir(exist_ok=True)
         password = folder / f"{name}.password"
         descriptor = os.open(password, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w") as file:
+        with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_hex(16))
-        address = keystore.create(
-            folder / f"{name}.json", keystore.read_password(password), key, rounds=PBKDF2_ROUNDS
-        )
+        address = keystore.create(folder / f"{name}.json", keystore.read_password(password), key, rounds=PBKDF2_ROUNDS)
         local.fund(self.rpc(), address)
         return key
 
@@ -182,7 +182,9 @@ class Federation:
             code = child.process.poll()
             if code is not None and code != 0:
                 said = child.last_line()
-                raise ChildFailed(f"{child.name} ended with exit code {code}; it said: {said}", f"its log is {child.log}")
+                raise ChildFailed(
+                    f"{child.name} ended with exit code {code}; it said: {said}", f"its log is {child.log}"
+                )
 
     def await_members(self) -> None:
         """Wait until every node is a member with a dataset."""
@@ -238,5 +240,3 @@ class Federation:
         if self.chain_log is not None:
             self.chain_log.close()
             self.chain_log = None
-
-

@@ -182,8 +182,8 @@ def check_updates(
             with path.open("rb", buffering=0) as file:
 
                 def read(offset: int, part: memoryview) -> int:
-                    file.seek(offset)  # noqa: B023 - used inside this iteration only
-                    return file.readinto(part) or 0  # noqa: B023
+                    file.seek(offset)
+                    return file.readinto(part) or 0
 
                 check_update(read, item.manifest, spec, step)
         except FLBError as error:

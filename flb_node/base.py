@@ -4,7 +4,6 @@
 Nothing is fetched and no code of the folder is run (`trust_remote_code` stays off).
 """
 
-import logging
 import os
 from pathlib import Path
 
@@ -26,8 +25,6 @@ def quiet() -> None:
     """Keep the libraries' own logs and progress bars off the terminal; FLB reports for them."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    # It complains about kernels for quantized models that nobody asked for.
-    logging.getLogger("bitsandbytes").setLevel(logging.CRITICAL)
 
 
 def use_configured_threads() -> None:

@@ -20,7 +20,7 @@ MARGIN = 0.9
 
 
 def candidates(device: str) -> tuple[str, ...]:
-    """The types worth measuring. CUDA needs no measurement: where the GPU knows bfloat16, it is faster and half the size."""
+    """The types worth measuring. CUDA needs no measurement: where the GPU knows bfloat16, that is faster and smaller."""
     if device.startswith("cuda"):
         return ("bfloat16",) if torch.cuda.is_bf16_supported(including_emulation=False) else ("float32",)
     if device == "mps" and not torch.backends.mps.is_macos_or_newer(14, 0):

@@ -7,6 +7,7 @@ are ignored. Every problem is a DatasetError that names file and line: one bad l
 that is silently shorter than its commitment would be worse.
 """
 
+import codecs
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -53,11 +54,15 @@ def read(path: Path) -> tuple[Example, ...]:
 
 def _files(path: Path) -> list[Path]:
     if not path.exists():
-        raise DatasetError(f"the dataset {path} does not exist", "set dataset_name to a .jsonl file or a folder of them")
+        raise DatasetError(
+            f"the dataset {path} does not exist", "set dataset_name to a .jsonl file or a folder of them"
+        )
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix == ".jsonl" and file.is_file())
         if not files:
-            raise DatasetError(f"the folder {path} holds no .jsonl file", "put the dataset there, one JSON object a line")
+            raise DatasetError(
+                f"the folder {path} holds no .jsonl file", "put the dataset there, one JSON object a line"
+            )
         return files
     if path.suffix != ".jsonl":
         raise DatasetError(f"the dataset {path} is not a .jsonl file", "convert it to JSON lines, one object a line")
@@ -69,9 +74,9 @@ def _examples(file: Path) -> Iterator[Example]:
         with file.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
                 # Editors on Windows begin a file with a byte order mark, which JSON forbids.
-                line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-                if line.strip():
-                    yield _example(line, f"{file}, line {number}")
+                text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+                if text.strip():
+                    yield _example(text, f"{file}, line {number}")
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise DatasetError(f"the dataset {file} can't be read ({reason})", "check its owner and permissions") from error

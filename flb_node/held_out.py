@@ -13,7 +13,6 @@ from flb_node.data import Example, Message
 from flb_node.tokens import IGNORED, Tokens
 
 
-@torch.inference_mode()
 def held_out_loss(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -22,18 +21,20 @@ def held_out_loss(
     batch: int = 8,
 ) -> float:
     """Mean negative log likelihood, in nats, over the completion tokens of all examples; `batch` changes its rounding
-    alone.
+    alone. The model has to be in evaluation mode.
 
     Raises DatasetError if no example fits `max_length`.
     """
     rows = sorted(tokens.encode_all(tokenizer, examples, max_length), key=lambda row: (len(row.ids), row.start))
     shared = _shared_prefix(rows)
     cache = None
-    if shared:
-        cache = model(input_ids=torch.tensor([rows[0].ids[:shared]], device=model.device), use_cache=True).past_key_values
-        if not isinstance(cache, DynamicCache):  # state-space models keep something that can't be repeated for a batch
-            cache, shared = None, 0
-    total = sum(_summed_loss(model, rows[i : i + batch], cache, shared) for i in range(0, len(rows), batch))
+    with torch.inference_mode():
+        if shared:
+            prefix = torch.tensor([rows[0].ids[:shared]], device=model.device)
+            cache = model(input_ids=prefix, use_cache=True).past_key_values
+            if not isinstance(cache, DynamicCache):  # state-space models keep something else
+                cache, shared = None, 0
+        total = sum(_summed_loss(model, rows[i : i + batch], cache, shared) for i in range(0, len(rows), batch))
     return total / sum(len(row.ids) - row.start for row in rows)
 
 
@@ -48,7 +49,8 @@ def _shared_prefix(rows: Sequence[Tokens]) -> int:
 def _summed_loss(model: PreTrainedModel, rows: Sequence[Tokens], cache: DynamicCache | None, shared: int) -> float:
     """The loss of one batch, padded at the end: causal attention never looks there, so no mask is needed.
 
-    Logits are computed only where a completion token is predicted, from one before the first start on.
+    `cache` holds the first `shared` tokens. Logits are computed only where a completion token is predicted, from one
+    before the first start on.
     """
     width, start = max(len(row.ids) for row in rows), min(row.start for row in rows)
     ids = torch.tensor([[*row.ids[shared:], *(0,) * (width - len(row.ids))] for row in rows], device=model.device)
@@ -64,7 +66,6 @@ def _summed_loss(model: PreTrainedModel, rows: Sequence[Tokens], cache: DynamicC
     return float(loss)
 
 
-@torch.inference_mode()
 def answers(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_new_tokens: int = 60
 ) -> list[str]:
@@ -73,18 +74,19 @@ def answers(
         return []
     rows = [tokens.prompt_ids(tokenizer, [Message("user", prompt)]) for prompt in prompts]
     width = max(len(row) for row in rows)
-    padding = tokenizer.pad_token_id or 0
+    padding = tokenizer.pad_token_id
     ids = torch.tensor([[padding] * (width - len(row)) + row for row in rows], device=model.device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=model.device)
-    out = model.generate(
-        input_ids=ids,
-        attention_mask=mask,
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=padding,
-    )
-    return [text.strip() for text in tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)]
+    with torch.inference_mode():
+        out = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=padding,
+        )
+    return [str(text).strip() for text in tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)]
 
 
 def answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, max_new_tokens: int = 60) -> str:

@@ -40,7 +40,15 @@ class Sealed:
 
 
 def seal_update(
-    spec: RunSpec, step: Step, base: Digest, *, node: Address, secret: bytes, blobs: BlobStore, folder: Path, train: Train
+    spec: RunSpec,
+    step: Step,
+    base: Digest,
+    *,
+    node: Address,
+    secret: bytes,
+    blobs: BlobStore,
+    folder: Path,
+    train: Train,
 ) -> Sealed:
     """Train one step from adapter `base` (in `blobs`) and seal the update into `folder`, or find it sealed."""
     sealed = find_sealed(folder, step, base, blobs)

@@ -5,8 +5,10 @@ Nodes that share a machine share its cores. Threads of OpenMP spin while they wa
 the same cores slow each other down more than tenfold; passive waiting costs nothing measurable.
 """
 
+import logging
 import os
 import sys
+import warnings
 
 QUIET = {
     "HF_HUB_OFFLINE": "1",
@@ -36,6 +38,8 @@ def configure_threads(threads: int | None, nodes_here: int) -> dict[str, str]:
     assert "torch" not in sys.modules, "threads are configured after torch was imported, which is too late"
     settings = environment(threads, nodes_here)
     os.environ.update(settings)
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|trl|torch)\.")
+    logging.getLogger("bitsandbytes").setLevel(logging.CRITICAL)  # it misses kernels that nobody asked for
     return settings
 
 

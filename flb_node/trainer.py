@@ -6,6 +6,7 @@ on peft's LoRA; this module puts numpy arrays in and takes numpy arrays out. On 
 and thread count give the same bits, in any process.
 """
 
+import gc
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -143,6 +144,8 @@ def load(
         model = _attach(base_dir, dtype, place, lora, seed)
     weights = _adapter_weights(model)
     _compare(weights, tensors, base_dir)
+    gc.collect()
+    gc.freeze()  # the model stays for good; walking it in each round's collection takes a quarter of a second
     return LocalTrainer(model, tokenizer, weights, place.device, dtype, measured)
 
 

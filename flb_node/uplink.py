@@ -49,7 +49,7 @@ def translated() -> Iterator[None]:
 
 def fault_of(error: Any) -> FLBError:
     """The fault that a gRPC failure stands for."""
-    trailing = {key: value for key, value in (error.trailing_metadata() or ())}
+    trailing = dict(error.trailing_metadata() or ())
     code = trailing.get("flb-code")
     if code is None:
         return AggregatorUnavailable(

@@ -3,7 +3,6 @@
 
 import os
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,7 +20,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         found = MARKS & {mark.name for mark in item.iter_markers()}
         if len(found) != 1:
-            raise pytest.UsageError(f"{item.nodeid} has the marks {sorted(found)}; give it exactly one of {sorted(MARKS)}")
+            raise pytest.UsageError(
+                f"{item.nodeid} has the marks {sorted(found)}; give it exactly one of {sorted(MARKS)}"
+            )
 
 
 @pytest.hookimpl(wrapper=True)
@@ -35,7 +36,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 @pytest.fixture(autouse=True)
-def no_sockets_in_unit_tests(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_sockets_in_unit_tests(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A unit test that reaches for the network fails."""
     if request.node.get_closest_marker("unit"):
 
@@ -44,4 +45,3 @@ def no_sockets_in_unit_tests(request: pytest.FixtureRequest, monkeypatch: pytest
 
         monkeypatch.setattr(socket.socket, "connect", refuse)
         monkeypatch.setattr(socket.socket, "bind", refuse)
-    yield

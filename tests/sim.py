@@ -78,9 +78,7 @@ def opening(count: int = 3, number: int = 1, step: int = 1, base: Digest = ZERO_
     all_members = members(count)
     seed = Digest(keccak256(bytes([number])))
     block = Block(number, Digest(keccak256(b"block" + bytes([number]))))
-    return Opening(
-        Round(number), Step(step), seed, Seconds(1000), base, ZERO_DIGEST, block, all_members, all_members
-    )
+    return Opening(Round(number), Step(step), seed, Seconds(1000), base, ZERO_DIGEST, block, all_members, all_members)
 
 
 def update_bytes(spec: specs.RunSpec, step: Step, member: Member, base: Digest, scale: float = 1e-3) -> bytes:

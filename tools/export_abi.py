@@ -5,8 +5,11 @@ Python and the wheel work from these files, so Node is needed only to change con
 """
 
 import json
+import posixpath
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 ARTIFACTS = ROOT / "hardhat" / "artifacts"
@@ -14,10 +17,32 @@ TARGET = ROOT / "flb" / "chain" / "abi"
 CONTRACTS = ("FLBFactory", "FLBRun")
 
 
+class NotCompiledError(Exception):
+    """Hardhat's output is missing, or older than the sources."""
+
+
+def compiled(name: str) -> tuple[Any, Any]:
+    """Hardhat's artifact of a contract and what it was built from. Raises NotCompiledError."""
+    try:
+        artifact = json.loads((ARTIFACTS / "contracts" / f"{name}.sol" / f"{name}.json").read_text())
+        info = json.loads((ARTIFACTS / "build-info" / f"{artifact['buildInfoId']}.json").read_text())
+        sources, pending, seen = info["input"]["sources"], [f"project/contracts/{name}.sol"], set()
+        while pending:  # the contract and what it imports from this repository: a build may hold other sources too
+            path = pending.pop()
+            text = sources[path]["content"]
+            if (ROOT / path.removeprefix("project/")).read_text() != text:
+                raise NotCompiledError
+            seen.add(path)
+            imported = re.findall(r'from "(\.[^"]+)";', text)
+            pending += {posixpath.normpath(f"{path}/../{found}") for found in imported} - seen
+    except FileNotFoundError:
+        raise NotCompiledError from None
+    return artifact, info
+
+
 def export(name: str) -> str:
-    """The text of one exported file."""
-    artifact = json.loads((ARTIFACTS / "contracts" / f"{name}.sol" / f"{name}.json").read_text())
-    info = json.loads((ARTIFACTS / "build-info" / f"{artifact['buildInfoId']}.json").read_text())
+    """The text of one exported file. Raises NotCompiledError."""
+    artifact, info = compiled(name)
     settings = info["input"]["settings"]
     kept = {key: settings.get(key) for key in ("evmVersion", "metadata", "optimizer", "viaIR")}
     out = {
@@ -32,17 +57,17 @@ def export(name: str) -> str:
 
 def main() -> int:
     """Write the files, or compare them with what was compiled."""
-    if not (ARTIFACTS / "contracts").is_dir():
-        print("the contracts are not compiled: run `make gen`", file=sys.stderr)
+    try:
+        texts = {TARGET / f"{name}.json": export(name) for name in CONTRACTS}
+    except NotCompiledError:
+        print("the contracts are not compiled as they are now: run `make gen`", file=sys.stderr)
         return 1
-    stale = []
-    for name in CONTRACTS:
-        path, text = TARGET / f"{name}.json", export(name)
-        if "--check" in sys.argv[1:]:
-            stale += [] if path.exists() and path.read_text() == text else [path.name]
-        else:
-            TARGET.mkdir(parents=True, exist_ok=True)
+    if "--check" not in sys.argv[1:]:
+        TARGET.mkdir(parents=True, exist_ok=True)
+        for path, text in texts.items():
             path.write_text(text)
+        return 0
+    stale = [path.name for path, text in texts.items() if not path.exists() or path.read_text() != text]
     if stale:
         print(f"{', '.join(stale)} in flb/chain/abi differ from the contracts: run `make gen`", file=sys.stderr)
     return 1 if stale else 0

@@ -12,19 +12,22 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Iterator
+from typing import IO
 
 from flb.chain.rpc import Rpc
 from flb.errors import ChainUnavailable, ChildFailed, MissingTool, PortTaken
 
 CHAIN_ID = 31337
 READY_SECONDS = 90.0
+FUND_SECONDS = 60.0
 CLI = Path("node_modules/hardhat/dist/src/cli.js")
 
 
@@ -46,12 +49,16 @@ def end_group(process: subprocess.Popen[bytes], seconds: float = 4.0) -> None:
         try:
             os.killpg(process.pid, number)
             process.wait(seconds)
-            return
+            break
         except subprocess.TimeoutExpired:
             continue
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):  # macOS says the latter of a group of zombies
             process.wait(seconds)
             return
+    try:
+        os.killpg(process.pid, signal.SIGKILL)  # whatever the leader left behind
+    except (ProcessLookupError, PermissionError):
+        return
 
 
 def node_binaries() -> Path:
@@ -70,8 +77,11 @@ def sources() -> Path:
     return Path(__file__).resolve().parent / "hardhat"
 
 
-def install(cache: Path, progress: Callable[[str], None]) -> Path:
-    """A folder from which Hardhat runs; installs its packages into `cache` once. Raises MissingTool."""
+def install(cache: Path, progress: Callable[[str], None], stop: threading.Event | None = None) -> Path:
+    """A folder from which Hardhat runs; installs its packages into `cache` once.
+
+    Raises MissingTool, and KeyboardInterrupt once `stop` is set.
+    """
     source = sources()
     if (source / CLI).exists():
         return source
@@ -85,24 +95,46 @@ def install(cache: Path, progress: Callable[[str], None]) -> Path:
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
     ignored = shutil.ignore_patterns("node_modules", "artifacts", "cache", "coverage")
-    shutil.copytree(source, part, ignore=ignored)
+    try:
+        shutil.copytree(source, part, ignore=ignored)
+    except OSError as error:
+        raise MissingTool(f"Hardhat cannot be installed into {cache}", "choose a cache that you may write") from error
     binaries = node_binaries()
     # npm must run under the same Node, or it drops Hardhat's native part without a word
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{binaries}{os.pathsep}{os.environ['PATH']}"}
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{binaries}{os.pathsep}{os.environ['PATH']}",
+    }
     npm = shutil.which("npm", path=environment["PATH"])
-    done = subprocess.run(
-        [npm or "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-        cwd=part, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode != 0:
-        shutil.rmtree(part, ignore_errors=True)
-        last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-        raise MissingTool(f"npm could not install Hardhat ({''.join(last)})", "check the network, then try again")
     try:
+        _run([npm or "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=part, env=environment, stop=stop)
         part.rename(folder)
-    except OSError:  # another process was faster
+    except OSError as error:
+        if not (folder / CLI).exists():  # else another process was faster
+            raise MissingTool(f"Hardhat cannot be installed into {cache}", "choose another cache folder") from error
+    finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder
+
+
+def _run(command: list[str], cwd: Path, env: dict[str, str], stop: threading.Event | None) -> None:
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            while process.poll() is None:
+                if stop is not None and stop.wait(0.1):
+                    raise KeyboardInterrupt
+                time.sleep(0.05)
+        except BaseException:
+            end_group(process)
+            raise
+        if process.returncode != 0:
+            said.seek(0)
+            last = said.read().decode(errors="replace").strip().splitlines()[-1:]
+            raise MissingTool(f"npm could not install Hardhat ({''.join(last)})", "check the network, then try again")
 
 
 def free_port() -> int:
@@ -119,11 +151,19 @@ def check_port(port: int, setting: str) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise PortTaken(f"port {port} of 127.0.0.1 is taken", f"stop what listens there, or change {setting}") from error
+            raise PortTaken(
+                f"port {port} of 127.0.0.1 is taken", f"stop what listens there, or change {setting}"
+            ) from error
 
 
-def start(folder: Path, log: IO[bytes], port: int = 0, block_ms: int | None = None) -> LocalChain:
-    """Start the node and wait until it answers. Raises PortTaken, MissingTool or ChildFailed."""
+def start(
+    folder: Path, log: IO[bytes], port: int = 0, block_ms: int | None = None, stop: threading.Event | None = None
+) -> LocalChain:
+    """Start the node and wait until it answers; a block every `block_ms`, or one for each transaction.
+
+    Raises PortTaken, MissingTool or ChildFailed, and KeyboardInterrupt once `stop` is set. A signal handler sets it:
+    an exception out of a handler could come between the start of the child and its name here.
+    """
     if port:
         check_port(port, "--port")
     else:
@@ -140,6 +180,8 @@ def start(folder: Path, log: IO[bytes], port: int = 0, block_ms: int | None = No
     deadline = time.monotonic() + READY_SECONDS
     try:
         while True:
+            if stop is not None and stop.is_set():
+                raise KeyboardInterrupt
             if process.poll() is not None or time.monotonic() > deadline:
                 raise ChildFailed("the local chain did not start", f"its log is {log.name}")
             try:
@@ -163,11 +205,19 @@ def running(folder: Path, log: IO[bytes], port: int = 0) -> Iterator[LocalChain]
 
 
 def fund(rpc: Rpc, address: bytes, ether: int = 100) -> None:
-    """Send test coins from the local chain's own account. Only on the local chain's id; raises Refused elsewhere."""
+    """Send test coins from the local chain's own account and wait until they are there.
+
+    Only on the local chain's id; raises Refused elsewhere.
+    """
     from flb.errors import Refused
 
     if rpc.chain_id() != CHAIN_ID:
         raise Refused(f"chain {rpc.chain_id()} is not a local chain", "buy its coin, or ask who runs the chain")
     rich = rpc.call("eth_accounts")[0]
     value = hex(ether * 10**18)
-    rpc.call("eth_sendTransaction", {"from": rich, "to": "0x" + address.hex(), "value": value})
+    tx = rpc.call("eth_sendTransaction", {"from": rich, "to": "0x" + address.hex(), "value": value})
+    deadline = time.monotonic() + FUND_SECONDS
+    while rpc.call("eth_getTransactionReceipt", tx) is None:
+        if time.monotonic() > deadline:
+            raise ChainUnavailable(f"the chain at {rpc.url} mines no block", "look at its log")
+        time.sleep(0.05)

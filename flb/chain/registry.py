@@ -72,10 +72,15 @@ class Registry:
             "eth_getLogs",
             {"address": "0x" + self.domain.run.hex(), "fromBlock": hex(start), "toBlock": hex(end)},
         )
-        ordered = sorted(logs, key=lambda log: (int(log["blockNumber"], 16), int(log["logIndex"], 16)))
-        found = [event for event in map(from_log, ordered) if event is not None]
+        found = sorted(
+            (event for event in map(from_log, logs) if event is not None),
+            key=lambda event: (event.place.block.number, event.place.index),
+        )
         if any(not start <= event.place.block.number <= end for event in found):
             raise ChainUnavailable("the chain's answer holds logs from outside the range", "use another RPC endpoint")
+        if self.cursor is not None and not self.holds(self.cursor):
+            # else events of the fork that went away would stay below a cursor that the new fork holds
+            raise ChainUnavailable(f"the chain at {self.rpc.url} was reordered while it was read", "trying again")
         self.view = fold(found, self.view)
         self.events += found
         self.cursor = Block(end, Digest(bytes.fromhex(block["hash"][2:])))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """JSON-RPC to one endpoint. A dead endpoint is ChainUnavailable, a revert is ContractRefused; nothing foreign passes."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,8 +38,11 @@ class Rpc:
             raise ChainUnavailable(
                 f"the chain at {self.url} does not answer", "start it, or correct chain.rpc"
             ) from error
-        if "error" in answer:
-            raise _fault(self.url, answer["error"])
+        fault = answer.get("error") if isinstance(answer, dict) else None
+        if fault:
+            raise _fault(self.url, fault)
+        if not isinstance(answer, dict) or "result" not in answer:
+            raise ChainUnavailable(f"what answers at {self.url} is no chain", "correct chain.rpc")
         return answer["result"]
 
     def chain_id(self) -> int:
@@ -59,12 +63,14 @@ def _fault(url: str, error: Any) -> Exception:
     data = error.get("data") if isinstance(error, dict) else None
     if isinstance(data, dict):
         data = data.get("data")
-    if isinstance(data, str) and data.startswith("0x") and len(data) >= 10:
+    if isinstance(data, str) and re.fullmatch("0x([0-9a-fA-F]{2}){4,}", data):
         return refusal(bytes.fromhex(data[2:]))
     if "revert" in message:
         return ContractRefused("revert")
     if "insufficient funds" in message or "doesn't have enough funds" in message:
         return ContractRefused("InsufficientFunds", (), "fund the account: flb account fund ADDRESS on a local chain")
+    if "already known" in message.lower() or "known transaction" in message.lower():
+        return ContractRefused("AlreadyKnown", (), "the chain has this transaction; wait for it")
     if "nonce" in message.lower():
         return ContractRefused("NonceUsed", (), "another process sends from this account; give each its own")
     return ChainUnavailable(f"the chain at {url} answers with an error ({message.strip()})", "look at its log")

@@ -90,7 +90,7 @@ class Sender:
             try:
                 self.rpc.call("eth_sendRawTransaction", "0x" + raw.hex())
             except ContractRefused as error:
-                if error.name != "NonceUsed":  # it arrived the first time
+                if error.name not in ("NonceUsed", "AlreadyKnown"):  # else it arrived the first time
                     raise
 
     def wait(self, tx: Digest) -> Mined:
@@ -106,6 +106,8 @@ class Sender:
                 contract = Address(bytes.fromhex(made[2:])) if made else None
                 return Mined(tx, int(receipt["gasUsed"], 16), block, tuple(receipt["logs"]), contract)
             time.sleep(POLL_SECONDS)
+        with self.lock:
+            self.nonce = None  # the chain may have dropped it, and every later nonce would wait behind the gap
         raise ChainUnavailable(f"transaction 0x{tx.hex()} is not mined", "the chain is slow; it is looked for again")
 
     def invoke(self, name: str, *values: Any) -> Mined:

@@ -108,9 +108,7 @@ def test_check_update__honest__passes_and_tells_the_norm(codec: str, mode: str, 
 
 
 def blob_with(value: float, tensors: Any = TENSORS, spec: RunSpec = SPEC) -> bytes:
-    header = container.encode_header(
-        tensors, "F32", admission.update_metadata(bytes(32), MEMBER.node, OPENING.base)
-    )
+    header = container.encode_header(tensors, "F32", admission.update_metadata(bytes(32), MEMBER.node, OPENING.base))
     data = np.zeros(sum(t.size for t in tensors), dtype="<f4")
     data[-1] = value
     return header + data.tobytes()

@@ -87,6 +87,4 @@ def test_roll_hash__golden__never_changes() -> None:
 
 def test_void_hash__differs_from_a_roll() -> None:
     hashed = records.void_hash(1, ZERO_DIGEST, ZERO_DIGEST, 1)  # type: ignore[arg-type]
-    assert hashed == keccak256(
-        records.VOID_TYPE + (1).to_bytes(32, "big") + bytes(64) + (1).to_bytes(32, "big")
-    )
+    assert hashed == keccak256(records.VOID_TYPE + (1).to_bytes(32, "big") + bytes(64) + (1).to_bytes(32, "big"))

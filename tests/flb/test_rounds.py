@@ -121,7 +121,7 @@ def test_step__update_of_another_opening__changes_nothing() -> None:
 def test_step__one_member_and_a_minimum_of_two__is_never_sealed() -> None:
     state, _, opening = opened(1)
     state, effects = take(state, opening, 1)
-    assert state.phase is Phase.INTAKE and effects == ()
+    assert state.phase is Phase.INTAKE and effects == (rounds.Announce(),)
 
 
 def test_step__reorg_undoes_a_roll__sends_the_same_roll_again() -> None:

@@ -56,7 +56,9 @@ def test_combine__every_value__is_the_exact_weighted_mean(codec: str, mode: str,
         updates = [coding.decode(memoryview(item.path.read_bytes()[start:end])) for item in items]
         start = end
         for index in range(0, tensor.size, max(1, tensor.size // 97)):
-            total = sum(w.weight * round(Fraction(float(u[index])) * 2**32) for w, u in zip(items, updates, strict=True))
+            total = sum(
+                w.weight * round(Fraction(float(u[index])) * 2**32) for w, u in zip(items, updates, strict=True)
+            )
             mean = float(total) / float(sum(item.weight for item in items)) * 2.0**-32
             expected = np.float32(np.float64(before[name].flat[index]) + mean)
             assert after[name].flat[index] == expected

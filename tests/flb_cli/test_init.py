@@ -22,7 +22,9 @@ def test_init__file__reads_back_as_the_defaults_with_a_comment_on_every_key(tmp_
     lines = [line for line in path.read_text().splitlines() if ":" in line and not line.lstrip().startswith("#")]
     sections = [line for line in lines if line.endswith(":")]
     assert all("  # " in line for line in lines if line not in sections)
-    assert len(sections) == sum(1 for item in fields(Config) if hasattr(item.default_factory, "__dataclass_fields__")) + 1
+    assert (
+        len(sections) == sum(1 for item in fields(Config) if hasattr(item.default_factory, "__dataclass_fields__")) + 1
+    )
 
 
 def test_init__existing_file__is_kept_unless_forced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,9 @@ UPDATES = st.lists(
 
 
 @given(UPDATES, st.randoms())
-def test_weighted_sum__any_order__is_the_exact_integer_sum(updates: list[tuple[int, list[int]]], random: object) -> None:
+def test_weighted_sum__any_order__is_the_exact_integer_sum(
+    updates: list[tuple[int, list[int]]], random: object
+) -> None:
     shuffled = list(updates)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     for order in (updates, shuffled):

@@ -30,7 +30,9 @@ def test_session__round_trip() -> None:
     assert messages.session_from_proto(messages.session_to_proto(session, SIGNED)) == (session, SIGNED)
 
 
-@pytest.mark.parametrize("field", ["node", "seed", "spec", "base", "digest", "tensor_root", "dataset_root", "signature"])
+@pytest.mark.parametrize(
+    "field", ["node", "seed", "spec", "base", "digest", "tensor_root", "dataset_root", "signature"]
+)
 def test_manifest__field_of_wrong_length__is_named(field: str) -> None:
     manifest = Manifest(NODE, Round(1), D[0], D[1], D[2], D[3], D[4], D[5], 1, 1, Codec.F32)
     message = messages.manifest_to_proto(manifest, SIGNED)

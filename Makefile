@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make` alone lists the targets. Everything runs in .venv, which `make setup` makes.
+.DEFAULT_GOAL := help
+SHELL := bash
+BIN := .venv/bin
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
+HARDHAT := cd hardhat && PATH="$(CURDIR)/$(BIN):$$PATH" node node_modules/hardhat/dist/src/cli.js
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help setup demo test full check lint contracts fmt gen bench
+
+help:  ## List the targets
+	@echo "FLB: fine-tune one language model together on data that is not shared"
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+setup:  ## Install everything into .venv and hardhat/node_modules
+	@tools/setup
+
+demo: setup  ## Fine-tune a real model on three nodes of this machine, about three minutes
+	@$(RUN) flb demo
+
+test: check contracts  ## Set up, then run all tests
+	@echo "== all tests but the unit tests, which have passed"
+	@$(PYTEST) -q -m "not unit" || { echo "a test failed: its output is above; run one alone with $(PYTEST) PATH::NAME" >&2; exit 1; }
+
+full: check contracts  ## All tests in their long forms, with more random examples
+	@FLB_FULL=1 $(PYTEST) -q
+
+check: setup lint  ## Lint, types, imports and unit tests
+	@echo "== unit tests"
+	@$(PYTEST) -q -m unit || { echo "a unit test failed: its output is above" >&2; exit 1; }
+
+lint: setup
+	@echo "== lint, types, imports, generated files"
+	@$(BIN)/ruff check --quiet . || { echo "run make fmt, then mend what is left" >&2; exit 1; }
+	@$(BIN)/ruff format --quiet --check . || { echo "run make fmt" >&2; exit 1; }
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports --no-cache
+	@$(BIN)/python tools/gen_proto.py --check
+
+contracts: setup  ## Compile the contracts, compare the exported ABI, run the Solidity tests
+	@echo "== contracts"
+	@$(HARDHAT) build --quiet || { echo "the contracts do not compile: see above" >&2; exit 1; }
+	@$(BIN)/python tools/export_abi.py --check
+	@$(HARDHAT) test solidity || { echo "a Solidity test failed: see above" >&2; exit 1; }
+
+fmt: setup  ## Format the code
+	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
+
+gen: setup  ## Generate protobuf code and the exported ABI
+	@$(BIN)/python tools/gen_proto.py
+	@$(HARDHAT) build --quiet && $(CURDIR)/$(BIN)/python $(CURDIR)/tools/export_abi.py
+
+bench: setup  ## Run every benchmark, one after the other; JSON in bench/results
+	@mkdir -p bench/results
+	@for script in bench/*.py; do echo "== $$script"; \
+	  $(BIN)/python $$script > bench/results/$$(basename $$script .py).json && cat bench/results/$$(basename $$script .py).json; done

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shipped ABI has what the program calls by name, with the selectors and topics that the standard gives."""
+
+import dataclasses
+
+import pytest
+from eth_abi.abi import decode, encode
+
+from flb import events
+from flb.chain import abi
+from flb.chain.deploy import Settings
+from flb.chain.events import CLASSES
+from flb.chain.rpc import refusal
+from flb.chain.sender import calldata
+from flb.merkle import keccak256
+
+pytestmark = pytest.mark.unit
+
+RUN = abi.load("FLBRun")
+FACTORY = abi.load("FLBFactory")
+
+
+def test_load__run__has_every_event_that_is_decoded_and_no_other_of_its_own() -> None:
+    names = {item.name for item in RUN.events.values()}
+    inherited = {"Initialized", "OwnershipTransferStarted", "OwnershipTransferred"}
+    assert names - inherited == set(CLASSES)
+
+
+def test_load__run__every_event_has_as_many_parameters_as_its_class_has_fields() -> None:
+    for item in RUN.events.values():
+        if item.name in CLASSES:
+            assert len(item.inputs) == len(item.indexed) == len(dataclasses.fields(CLASSES[item.name])) - 1
+
+
+def test_load__tuple_parameter__is_written_out_in_the_signature() -> None:
+    roll = RUN.functions["roll"]
+    assert roll.inputs == ("uint32", "(bytes32,bytes32,bytes32,bytes32,bytes32,uint32,uint64)")
+    assert roll.signature == keccak256(f"roll({','.join(roll.inputs)})".encode())
+    assert FACTORY.functions["createRun"].inputs[0].count(",") == len(dataclasses.fields(Settings)) - 1
+
+
+def test_load__standard_functions__have_the_known_selectors() -> None:
+    # https://www.4byte.directory knows these two: owner() of Ownable and transferOwnership(address)
+    assert RUN.functions["owner"].signature[:4].hex() == "8da5cb5b"
+    assert RUN.functions["transferOwnership"].signature[:4].hex() == "f2fde38b"
+
+
+def test_load__outputs__decode_what_a_view_returns() -> None:
+    item = RUN.functions["head"]
+    assert decode(item.outputs, encode(item.outputs, (1, 2, 3, True))) == (1, 2, 3, True)
+
+
+def test_load__bytecode__is_there_for_what_is_deployed() -> None:
+    assert len(FACTORY.bytecode) > 10_000
+
+
+def test_load__unknown_name__is_a_mistake_of_the_program() -> None:
+    with pytest.raises(FileNotFoundError):
+        abi.load("Nothing")
+
+
+def test_calldata__call_with_arguments__is_selector_and_words() -> None:
+    data = calldata("FLBRun", "registerDataset", b"\x07" * 32, 5)
+    assert data == keccak256(b"registerDataset(bytes32,uint64)")[:4] + b"\x07" * 32 + (5).to_bytes(32, "big")
+
+
+def test_refusal__every_custom_error__is_decoded_with_name_and_values() -> None:
+    samples = {"address": "0x" + "0a" * 20, "uint32": 7, "uint40": 9, "string": "spec"}
+    own = [item for item in RUN.errors.values() if item.name.startswith("FLB")]
+    assert len(own) == 8
+    for item in own:
+        values = tuple(samples[kind] for kind in item.inputs)
+        refused = refusal(item.signature[:4] + encode(item.inputs, values))
+        assert (refused.name, refused.values) == (item.name, values)
+
+
+@pytest.mark.parametrize("tail", [b"", b"\x01", bytes(31)], ids=["none", "one byte", "a byte short"])
+def test_refusal__cut_or_foreign_data__is_a_plain_revert(tail: bytes) -> None:
+    for selector in (keccak256(b"FLBTooEarly(uint40)")[:4], b"\xde\xad\xbe\xef"):
+        refused = refusal(selector + tail)
+        assert refused.name == "revert" and refused.values == (selector + tail,)
+
+
+def test_classes__every_event_of_the_program__can_be_decoded() -> None:
+    assert set(CLASSES.values()) == set(events.ChainEvent.__args__)
