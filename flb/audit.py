@@ -17,7 +17,7 @@ from flb.merkle import update_leaf, updates_root
 from flb.records import Record, Roll
 from flb.roster import OpenRound, draw, quorum, roster_root
 from flb.spec import RunSpec
-from flb.types import ZERO_DIGEST, Address, Admitted, Digest, Domain, Opening, Receipt, Round
+from flb.types import ZERO_DIGEST, Address, Admitted, Digest, Domain, Opening, Round
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,17 +147,7 @@ def check_admitted(
         return
     if item.weight != weight(spec, manifest, member):
         yield Finding(f"its weight {item.weight} does not follow from its claim", opening.round, manifest.node)
-    receipt = Receipt(
-        node=manifest.node,
-        round=manifest.round,
-        seed=manifest.seed,
-        spec=manifest.spec,
-        digest=manifest.digest,
-        tensor_root=manifest.tensor_root,
-        dataset_root=manifest.dataset_root,
-        weight=item.weight,
-        manifest=identity.manifest_hash(manifest),
-    )
+    receipt = identity.receipt_for(manifest, item.weight)
     try:
         signer = identity.recover(domain, identity.receipt_hash(receipt), item.receipt)
     except FLBError as error:

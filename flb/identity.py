@@ -68,6 +68,21 @@ def receipt_hash(receipt: Receipt) -> Digest:
     )
 
 
+def receipt_for(manifest: Manifest, weight: int) -> Receipt:
+    """The receipt of an admitted update: what the aggregator signs, and what anybody can check."""
+    return Receipt(
+        node=manifest.node,
+        round=manifest.round,
+        seed=manifest.seed,
+        spec=manifest.spec,
+        digest=manifest.digest,
+        tensor_root=manifest.tensor_root,
+        dataset_root=manifest.dataset_root,
+        weight=weight,
+        manifest=manifest_hash(manifest),
+    )
+
+
 def session_hash(session: Session) -> Digest:
     """Struct hash of a session challenge's answer."""
     return _struct(SESSION_TYPE, session.node, session.nonce, session.cert_digest, session.expires)

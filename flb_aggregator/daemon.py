@@ -11,7 +11,6 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from flb import identity, records
 from flb.errors import ContractRefused, CorruptStore, FLBError, LostChain, Unavailable
@@ -35,42 +34,17 @@ from flb.rounds import (
     name_of,
     restore,
     step,
-    work_of,
 )
 from flb.spec import RunSpec
 from flb.store import BlobStore, Journal
-from flb.types import ZERO_DIGEST, Address, Admitted, Digest, Domain, Manifest, Receipt, Round, Seconds, Step
+from flb.types import ZERO_DIGEST, Admitted, Digest, Domain, Manifest, Round, Seconds
 from flb_aggregator import pipeline, publish
 from flb_aggregator.intake import Spool
 from flb_aggregator.metrics import Metrics
+from flb_aggregator.ports import Chain, Sent
 
 RETRY_SECONDS = 1.0
 """Wait after the chain was away."""
-
-
-class Sent(Protocol):
-    """What is known of a mined transaction."""
-
-    @property
-    def tx(self) -> Digest: ...
-    @property
-    def gas_used(self) -> int: ...
-
-
-class Chain(Protocol):
-    """The registry port; every call blocks and may raise ChainUnavailable or LostChain."""
-
-    def view(self) -> RunView:
-        """Read new blocks and fold them; what holds now."""
-        ...
-
-    def roll(self, roll: Roll) -> Sent:
-        """Seal a round."""
-        ...
-
-    def expire(self, number: Round) -> Sent:
-        """Void a round."""
-        ...
 
 
 @dataclass(slots=True)
@@ -134,7 +108,7 @@ class Daemon:
 
     def admit(self, manifest: Manifest, signature: bytes, weight: int, norm: float) -> Admitted | None:
         """Sign the receipt, journal the update; None if intake closed in the meantime. Returns what counts."""
-        receipt = receipt_of(manifest, weight)
+        receipt = identity.receipt_for(manifest, weight)
         signed = identity.sign(self.key, self.domain, identity.receipt_hash(receipt))
         name = (manifest.round, manifest.seed)
         self.dispatch(PeerUpdateAdmitted(name, Admitted(manifest, signature, weight, signed)))
@@ -282,49 +256,3 @@ class Daemon:
             stopping.cancel()
             for task in list(self.tasks):
                 task.cancel()
-
-    # ---------------------------------------------------------------- reading
-
-    def admitted(self, node: Address) -> Admitted | None:
-        """What the node has in the open round."""
-        return work_of(self.state).admitted.get(node)
-
-    def listed(self, digest: Digest, member: bool) -> bool:
-        """Whether a caller may download a blob: by what the chain lists, never by presence in the store."""
-        view = self.view
-        adapters = {view.adapter} | {opened.base for opened in view.openings.values()}
-        if digest == self.spec_digest or digest in adapters:
-            return True
-        if any(digest in (roll.record_digest, roll.adapter_digest) for roll in view.rolls):
-            return True
-        return any(digest in self.updates(roll.round, member) for roll in view.rolls)
-
-    def updates(self, number: Round, member: bool) -> tuple[Digest, ...]:
-        """Update digests of a sealed round, in order of node address, if this caller may see them."""
-        if self.spec.audit == "off" or (self.spec.audit == "members" and not member):
-            return ()
-        opened = self.view.openings.get(number)
-        work = self.state.works.get((number, opened.seed)) if opened else None
-        if work is None or work.closing is None:
-            return ()
-        return tuple(admitted.manifest.digest for admitted in work.closing.admitted)
-
-
-def receipt_of(manifest: Manifest, weight: int) -> Receipt:
-    """What the aggregator signs for an admitted update."""
-    return Receipt(
-        node=manifest.node,
-        round=manifest.round,
-        seed=manifest.seed,
-        spec=manifest.spec,
-        digest=manifest.digest,
-        tensor_root=manifest.tensor_root,
-        dataset_root=manifest.dataset_root,
-        weight=weight,
-        manifest=identity.manifest_hash(manifest),
-    )
-
-
-def last_step(view: RunView) -> Step:
-    """The newest step that was sealed."""
-    return Step(len(view.rolls))

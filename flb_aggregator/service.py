@@ -22,7 +22,8 @@ from flb.v1 import aggregator_service_pb2 as pb
 from flb.v1 import aggregator_service_pb2_grpc as pb_grpc
 from flb.wire import messages
 from flb.wire.chunks import CHUNK
-from flb_aggregator.daemon import Daemon, receipt_of
+from flb_aggregator import listing
+from flb_aggregator.daemon import Daemon
 from flb_aggregator.intake import Upload, leaves_a_trace
 from flb_aggregator.sessions import Sessions
 
@@ -158,7 +159,9 @@ class Service(pb_grpc.AggregatorServiceServicer):
     def listed_path(self, raw: bytes, member: bool) -> Path:
         """The file of a blob that this caller may have. Raises NotListed, the same for unknown and forbidden."""
         digest = messages.digest(raw, "digest")
-        if not self.daemon.listed(digest, member) or not self.daemon.blobs.has(digest):
+        daemon = self.daemon
+        may = listing.listed(digest, daemon.spec, daemon.view, daemon.state, member)
+        if not may or not self.daemon.blobs.has(digest):
             raise NotListed("no such blob for this caller", "ask for what the chain or GetRoundAudit lists")
         return self.daemon.blobs.path(digest)
 
@@ -181,7 +184,7 @@ class Service(pb_grpc.AggregatorServiceServicer):
 
     def receipt(self, admitted: Admitted) -> pb.SignedReceipt:
         """The stored receipt of an admitted update."""
-        return messages.receipt_to_proto(receipt_of(admitted.manifest, admitted.weight), admitted.receipt)
+        return messages.receipt_to_proto(identity.receipt_for(admitted.manifest, admitted.weight), admitted.receipt)
 
     async def UploadUpdate(
         self, request_iterator: AsyncIterator[pb.UploadUpdateRequest], context: Context
@@ -196,7 +199,7 @@ class Service(pb_grpc.AggregatorServiceServicer):
             manifest, signature = messages.manifest_from_proto(first.header.manifest)
             if manifest.node != node:
                 raise BadSignature("the manifest names another node than the session", "open a session as that node")
-            present = self.daemon.admitted(node)
+            present = listing.admitted(self.daemon.state, node)
             if present is not None:
                 trailing = (("flb-receipt-bin", self.receipt(present).SerializeToString()),)
             state = self.daemon.state
@@ -267,7 +270,7 @@ class Service(pb_grpc.AggregatorServiceServicer):
             member = self.caller(context) is not None
             for roll in self.daemon.view.rolls:
                 if roll.round == request.round:
-                    updates = self.daemon.updates(roll.round, member)
+                    updates = listing.updates(roll.round, self.daemon.spec, self.daemon.view, self.daemon.state, member)
                     return pb.GetRoundAuditResponse(
                         record=roll.record_digest, adapter=roll.adapter_digest, updates=updates
                     )

@@ -37,7 +37,7 @@ EXIT_SECONDS = 4.0
 """After SIGTERM; whatever is unfinished is lost, whatever is finished is on disk."""
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
+class Stopped(Exception):
     """Training was asked to stop."""
 
 

@@ -109,8 +109,8 @@ def deploy(rpc: Rpc, factory: Address, steps: int = STEPS) -> Deployed:
 
 def a_roll(number: int) -> Roll:
     """A roll of random digests without a zero byte and the largest numbers, so that its calldata costs the most."""
-    digests = [Digest(bytes(1 + byte % 255 for byte in secrets.token_bytes(32))) for _ in range(5)]
-    return Roll(Round(number), *digests, accepted=2**32 - 1, weight_sum=2**64 - 1)
+    a, b, c, d, e = (Digest(bytes(1 + byte % 255 for byte in secrets.token_bytes(32))) for _ in range(5))
+    return Roll(Round(number), a, b, c, d, e, accepted=2**32 - 1, weight_sum=2**64 - 1)
 
 
 def mine(rpc: Rpc, blocks: int) -> None:

@@ -28,7 +28,8 @@ def test_make_request__revert__is_an_answer_whose_error_holds_the_data(deployed:
     sender = "0x" + deployed.nodes[0].address.hex()
     answer = request(deployed.rpc, method, {"from": sender, "to": "0x" + deployed.run.hex(), "data": leave})
     expected = "0x" + keccak256(b"FLBNotMember(address)")[:4].hex() + "00" * 12 + sender[2:]
-    assert answer["error"]["data"] == expected and "result" not in answer
+    assert answer["error"]["data"] == expected
+    assert "result" not in answer
 
 
 def test_make_request__dead_endpoint__raises_what_requests_raises() -> None:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from flb import keystore
@@ -59,18 +59,22 @@ def test_status__run_from_deploy_to_end__says_where_it_stands(
     node.register_dataset(Digest(b"\x0d" * 32), 7)
     said = status()
     assert (said["state"], said["sealed"], said["steps"], said["open"]) == ("not started", 0, STEPS, None)
-    assert said["spec"] == "0x" + SPEC.hex() and said["adapter"] == "0x" + ADAPTER.hex()
-    assert said["owner"] == "0x" + deployed.owner.address.hex() and said["endpoint"]["uri"] == "127.0.0.1:7400"
+    assert said["spec"] == "0x" + SPEC.hex()
+    assert said["adapter"] == "0x" + ADAPTER.hex()
+    assert said["owner"] == "0x" + deployed.owner.address.hex()
+    assert said["endpoint"]["uri"] == "127.0.0.1:7400"
     assert [(member["node"], member["records"]) for member in said["members"]] == [("0x" + node.address.hex(), 7)]
     code, out, _ = flb(capsys, "chain", "start", *owner_words)
-    assert code == 0 and out.startswith("round 1 is open: transaction 0x")
+    assert code == 0
+    assert out.startswith("round 1 is open: transaction 0x")
     roll = a_roll(1)
     deployed.aggregator.roll(roll)
     said = status()
     assert (said["state"], said["sealed"], said["open"]["round"], said["open"]["step"]) == ("open", 1, 2, 2)
     assert said["adapter"] == "0x" + roll.adapter_digest.hex()
     code, out, _ = flb(capsys, "chain", "finish", *owner_words, "--json")
-    assert code == 0 and json.loads(out)["gas_used"] > 21_000
+    assert code == 0
+    assert json.loads(out)["gas_used"] > 21_000
     assert status()["state"] == "finishing"
     later(deployed.rpc, 151)
     deployed.aggregator.roll(a_roll(2))
@@ -83,11 +87,16 @@ def test_status__in_words__names_run_round_and_members(
 ) -> None:
     words = ["chain", "status", *owner_words[:3]]
     code, out, err = flb(capsys, *words)
-    assert code == 0 and "not started" in out and "members    0" in out and "flb chain start" in err
+    assert code == 0
+    assert "not started" in out
+    assert "members    0" in out
+    assert "flb chain start" in err
     deployed.nodes[0].join(ZERO_ADDRESS)
     deployed.owner.start()
     code, out, err = flb(capsys, *words, "--deploy-block", deployed.created.block.number)
-    assert "open       round 1, step 1, intake closes " in out and "UTC" in out and err == ""
+    assert "open       round 1, step 1, intake closes " in out
+    assert "UTC" in out
+    assert err == ""
     assert "0x" + deployed.nodes[0].address.hex() + "  0 records" in out
 
 
@@ -100,7 +109,8 @@ def test_events__run__are_json_lines_that_read_back(
     reader.poll()
     for extra in ([], ["--deploy-block", str(deployed.created.block.number)], ["--json"]):
         code, out, _ = flb(capsys, "chain", "events", *owner_words[:3], *extra)
-        assert code == 0 and [from_json(json.loads(line)) for line in out.splitlines()] == reader.events
+        assert code == 0
+        assert [from_json(json.loads(line)) for line in out.splitlines()] == reader.events
 
 
 def test_start__refused_or_impossible__ends_with_the_code_of_its_fault(
@@ -109,7 +119,8 @@ def test_start__refused_or_impossible__ends_with_the_code_of_its_fault(
     keystore.create(tmp_path / "node.json", b"x", deployed.nodes[0].key, rounds=1_000)
     of_node = [tmp_path / "node.json" if word == tmp_path / "owner.json" else word for word in owner_words]
     code, out, err = flb(capsys, "chain", "start", *of_node, "--json")
-    assert code == ContractRefused.exit_code and "FLBUnauthorized(0x" in err
+    assert code == ContractRefused.exit_code
+    assert "FLBUnauthorized(0x" in err
     assert json.loads(out)["code"] == "contract-refused"
     elsewhere = [NOWHERE, *owner_words[1:]]
     assert flb(capsys, "chain", "start", *elsewhere)[0] == LostChain.exit_code
@@ -125,7 +136,8 @@ def test_fund__local_chain__gives_coins_and_says_how_many(rpc: Rpc, capsys: pyte
     code, out, _ = flb(capsys, "account", "fund", NOWHERE, "--rpc", rpc.url, "--json")
     assert code == 0
     wei = int(json.loads(out)["wei"])
-    assert wei >= 10**20 and wei == int(rpc.call("eth_getBalance", NOWHERE, "latest"), 16)
+    assert wei >= 10**20
+    assert wei == int(rpc.call("eth_getBalance", NOWHERE, "latest"), 16)
 
 
 def up(tmp_path: Path, *words: str) -> "subprocess.Popen[str]":
@@ -161,7 +173,8 @@ def test_up__until_sigterm__serves_a_chain_and_ends_with_zero(tmp_path: Path) ->
     process = up(tmp_path, "--port", "0", "--block-ms", "100", "--json")
     assert process.stdout is not None
     said = json.loads(process.stdout.readline())
-    assert sorted(said) == ["chain_id", "pid", "url"] and said["pid"] == process.pid
+    assert sorted(said) == ["chain_id", "pid", "url"]
+    assert said["pid"] == process.pid
     rpc = Rpc(said["url"])
     assert rpc.chain_id() == said["chain_id"] == 31337
     assert main(["account", "fund", NOWHERE, "--rpc", said["url"]]) == 0
@@ -181,17 +194,20 @@ def test_up__signal_while_starting__ends_with_zero_and_leaves_no_child(tmp_path:
 
 def test_up__node_that_dies__is_reported(tmp_path: Path) -> None:
     process = up(tmp_path, "--port", "0")
-    assert process.stdout is not None and process.stdout.readline().startswith("http://127.0.0.1:")
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("http://127.0.0.1:")
     await_child(process).kill()
     _, err = process.communicate(timeout=10)
-    assert process.returncode == ChildFailed.exit_code and "the local chain ended: its log is " in err
+    assert process.returncode == ChildFailed.exit_code
+    assert "the local chain ended: its log is " in err
 
 
 def test_up__port_in_use__ends_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         process = up(tmp_path, "--port", str(taken.getsockname()[1]), "--json")
         out, err = process.communicate(timeout=30)
-    assert process.returncode == PortTaken.exit_code and json.loads(out)["code"] == "port-taken"
+    assert process.returncode == PortTaken.exit_code
+    assert json.loads(out)["code"] == "port-taken"
     assert "stop what listens there, or change --port" in err
 
 
@@ -199,4 +215,5 @@ def test_up__port_in_use__ends_at_once(tmp_path: Path, capsys: pytest.CaptureFix
 def test_up__number_out_of_range__is_a_usage_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["chain", "up", *words])
-    assert caught.value.code == 2 and "give " in capsys.readouterr().err
+    assert caught.value.code == 2
+    assert "give " in capsys.readouterr().err

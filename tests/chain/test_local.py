@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from flb.chain import local
@@ -63,7 +63,8 @@ def test_stop__running_node__leaves_no_process_of_its_group(tmp_path: Path) -> N
         began = time.monotonic()
         chain.stop()
     assert time.monotonic() - began < 5
-    assert chain.process.returncode is not None and group(chain.process.pid) == []
+    assert chain.process.returncode is not None
+    assert group(chain.process.pid) == []
     chain.stop()  # once more does no harm
 
 
@@ -86,16 +87,19 @@ def test_start__child_that_ends_at_once__names_its_log(tmp_path: Path) -> None:
 def test_end_group__child_that_ignores_the_request__is_killed_with_its_children() -> None:
     script = "trap '' TERM; sleep 60 & echo ready; wait; wait"
     process = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True)
-    assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
     local.end_group(process, seconds=0.3)
     process.stdout.close()
-    assert process.returncode == -signal.SIGKILL and group(process.pid) == []
+    assert process.returncode == -signal.SIGKILL
+    assert group(process.pid) == []
 
 
 def test_end_group__leader_that_leaves_a_child_behind__ends_the_child_too() -> None:
     script = "(trap '' TERM; echo ready; exec sleep 60) & trap 'exit 0' TERM; while :; do wait; done"
     process = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True)
-    assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
     local.end_group(process)
     process.stdout.close()
     deadline = time.monotonic() + 5
@@ -126,8 +130,10 @@ if os.environ.get("FLB_FULL"):
             local.install(tmp_path / "cache", said.append, stop)
         assert list((tmp_path / "cache").iterdir()) == [], "a stopped installation leaves nothing"
         folder = local.install(tmp_path / "cache", said.append)
-        assert len(said) == 2 and folder.parent == tmp_path / "cache"
-        assert local.install(tmp_path / "cache", said.append) == folder and len(said) == 2
+        assert len(said) == 2
+        assert folder.parent == tmp_path / "cache"
+        assert local.install(tmp_path / "cache", said.append) == folder
+        assert len(said) == 2
         assert [path.name for path in (tmp_path / "cache").iterdir()] == [folder.name]
         with (tmp_path / "log").open("wb") as log, local.running(folder, log) as chain:
             assert Rpc(chain.url).chain_id() == local.CHAIN_ID

@@ -47,7 +47,8 @@ def test_record_hash__rolled_and_void_rounds__equal_the_contract(deployed: Deplo
     assert seen == [1, 2, 3, 4, 5]
     assert call_view(deployed.rpc, deployed.run, "recordHash", 6) == (ZERO_DIGEST,)
     finished = events[-1]
-    assert isinstance(finished, chain_events.ChainRunFinished) and finished.record_hash == previous
+    assert isinstance(finished, chain_events.ChainRunFinished)
+    assert finished.record_hash == previous
 
 
 def test_check_hash_chain__events_of_a_chain__has_a_finding_only_where_one_is_altered(deployed: Deployed) -> None:

@@ -46,10 +46,13 @@ def assert_as_a_fresh_reader(reader: Registry, deployed: Deployed) -> None:
 
 def test_poll__run_in_progress__is_what_the_transactions_did(deployed: Deployed) -> None:
     reader = deployed.registry()
-    assert reader.poll().opening is None and reader.view.uri == "127.0.0.1:7400"
+    assert reader.poll().opening is None
+    assert reader.view.uri == "127.0.0.1:7400"
     begun(deployed)
     view = reader.poll()
-    assert view.opening is not None and view.opening.base == ADAPTER and view.spec == SPEC
+    assert view.opening is not None
+    assert view.opening.base == ADAPTER
+    assert view.spec == SPEC
     assert sorted(view.members) == sorted(node.address for node in deployed.nodes)
     assert {member.records for member in view.opening.roster} == {7}
     assert view.aggregator == deployed.aggregator.address
@@ -73,7 +76,8 @@ def test_poll__nothing_new__reads_no_logs_again(deployed: Deployed, monkeypatch:
     monkeypatch.setattr(Rpc, "call", spy)
     before = list(reader.events)
     reader.poll()
-    assert asked == ["eth_blockNumber", "eth_getBlockByNumber"] and reader.events == before
+    assert asked == ["eth_blockNumber", "eth_getBlockByNumber"]
+    assert reader.events == before
 
 
 @pytest.mark.parametrize("length", [1, 2, 7])
@@ -86,9 +90,12 @@ def test_poll__short_ranges__give_the_same_events(
     whole.poll()
     monkeypatch.setattr(registry, "RANGE", length)
     reader = deployed.registry()
-    assert reader.poll() == whole.view and reader.events == whole.events and reader.cursor == whole.cursor
+    assert reader.poll() == whole.view
+    assert reader.events == whole.events
+    assert reader.cursor == whole.cursor
     kinds = [type(event) for event in reader.events]
-    assert kinds[-2:] == [chain_events.ChainRunStarted, chain_events.ChainRoundRolled] and len(kinds) == 8
+    assert kinds[-2:] == [chain_events.ChainRunStarted, chain_events.ChainRoundRolled]
+    assert len(kinds) == 8
 
 
 def test_poll__block_mined_again_with_another_hash__follows(deployed: Deployed) -> None:
@@ -104,8 +111,10 @@ def test_poll__block_mined_again_with_another_hash__follows(deployed: Deployed) 
     deployed.aggregator.roll(kept)
     view = reader.poll()
     assert [event.record_digest for event in view.rolls] == [kept.record_digest]
-    assert before is not None and reader.cursor is not None
-    assert reader.cursor.number == before.number and reader.cursor.hash != before.hash
+    assert before is not None
+    assert reader.cursor is not None
+    assert reader.cursor.number == before.number
+    assert reader.cursor.hash != before.hash
     assert_as_a_fresh_reader(reader, deployed)
 
 
@@ -117,7 +126,9 @@ def test_poll__shorter_chain_after_a_reorg__forgets_the_roll(deployed: Deployed)
     assert len(reader.poll().rolls) == 1
     back_to(deployed, snapshot)
     view = reader.poll()
-    assert view.rolls == () and view.opening is not None and view.opening.round == 1
+    assert view.rolls == ()
+    assert view.opening is not None
+    assert view.opening.round == 1
     assert_as_a_fresh_reader(reader, deployed)
 
 
@@ -181,7 +192,9 @@ def test_poll__reorg_above_the_confirmed_block__changes_nothing(deployed: Deploy
     cursor = reader.cursor
     back_to(deployed, snapshot)
     mine(deployed.rpc, 2)
-    assert reader.poll() == seen and reader.cursor == cursor and list(seen.members) == [deployed.nodes[0].address]
+    assert reader.poll() == seen
+    assert reader.cursor == cursor
+    assert list(seen.members) == [deployed.nodes[0].address]
 
 
 def test_poll__chain_stopped_then_restarted_empty__is_unavailable_then_lost(tmp_path: Path) -> None:

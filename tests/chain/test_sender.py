@@ -105,7 +105,10 @@ def test_invoke__every_verb__does_what_its_event_says(deployed: Deployed) -> Non
     sent += [other.expire(Round(2)), owner.finish(), node.roll(a_roll(3))]
     reader = deployed.registry()
     view = reader.poll()
-    assert view.finished and view.uri == "flb.example:7400" and view.members == {} and view.last == 3
+    assert view.finished
+    assert view.uri == "flb.example:7400"
+    assert view.members == {}
+    assert view.last == 3
     by_transaction: dict[Digest, list[Any]] = {}
     for event in reader.events:
         by_transaction.setdefault(event.place.tx, []).append(event)
@@ -152,7 +155,8 @@ def test_send__two_threads_before_a_block__both_get_into_it(deployed: Deployed, 
         await_pending(aggregator, start + 2, *sending)
         by_hand.call("evm_mine")
         first, second = (future.result(PROMPT_SECONDS) for future in sending)
-    assert first.block == second.block and first.tx != second.tx
+    assert first.block == second.block
+    assert first.tx != second.tx
 
 
 def test_send__transaction_that_fails_when_it_is_mined__is_refused(deployed: Deployed, by_hand: Rpc) -> None:
@@ -170,7 +174,8 @@ def test_send__transaction_that_fails_when_it_is_mined__is_refused(deployed: Dep
         by_hand.call("evm_mine")
         results = [future.exception(PROMPT_SECONDS) for future in sending]
     failed = [error for error in results if error is not None]
-    assert len(failed) == 1 and isinstance(failed[0], ContractRefused)
+    assert len(failed) == 1
+    assert isinstance(failed[0], ContractRefused)
     assert "it was mined, but the state had changed" in str(failed[0])
 
 
@@ -182,7 +187,8 @@ def test_send__dropped_transaction__leaves_no_gap_for_the_next(
     with pytest.raises(ChainUnavailable, match="is not mined"):
         node.join(ZERO_ADDRESS)
     waiting = by_hand.call("eth_getBlockByNumber", "pending", False)["transactions"]
-    assert len(waiting) == 1 and by_hand.call("hardhat_dropTransaction", waiting[0])
+    assert len(waiting) == 1
+    assert by_hand.call("hardhat_dropTransaction", waiting[0])
     by_hand.call("evm_setAutomine", True)
     assert node.join(ZERO_ADDRESS).gas_used > 0
 

@@ -60,7 +60,8 @@ def test_create__no_key__makes_another_one_each_time(tmp_path: Path) -> None:
 def test_create__default__derives_with_a_million_rounds(tmp_path: Path) -> None:
     keystore.create(tmp_path / "key.json", PASSWORD, KEY)
     parameters = json.loads((tmp_path / "key.json").read_text())["crypto"]["kdfparams"]
-    assert parameters["c"] == 1_000_000 and parameters["prf"] == "hmac-sha256"
+    assert parameters["c"] == 1_000_000
+    assert parameters["prf"] == "hmac-sha256"
 
 
 def test_create__existing_file__is_not_overwritten(tmp_path: Path) -> None:
@@ -106,7 +107,7 @@ def test_load__other_file__is_no_keystore(tmp_path: Path, content: bytes) -> Non
     assert "is no keystore" in fault(lambda: keystore.stored_address(path))
 
 
-BAD = (None, -1, "x", [], {}, "00", True, 1.5, 10**30)
+BAD: tuple[Any, ...] = (None, -1, "x", [], {}, "00", True, 1.5, 10**30)
 
 
 @pytest.mark.parametrize(

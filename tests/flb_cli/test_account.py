@@ -59,7 +59,8 @@ def flb(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, s
     """Exit code, output and error output of a command; neither output holds the password or the key."""
     code = main([str(word) for word in words])
     out, err = capsys.readouterr()
-    assert PASSWORD not in out + err and KEY.hex() not in out + err
+    assert PASSWORD not in out + err
+    assert KEY.hex() not in out + err
     return code, out, err
 
 
@@ -69,12 +70,15 @@ def test_new__password_file__writes_a_keystore_that_opens(
     path = tmp_path / "key.json"
     code, out, _ = flb(capsys, "account", "new", path, "--password-file", password_file, "--json")
     said: Any = json.loads(out)
-    assert code == 0 and said["file"] == str(path)
+    assert code == 0
+    assert said["file"] == str(path)
     assert said["address"] == "0x" + address_of(keystore.load(path, PASSWORD.encode())).hex()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     before = path.read_bytes()
     code, _, err = flb(capsys, "account", "new", path, "--password-file", password_file)
-    assert code == KeystoreError.exit_code and "exists" in err and path.read_bytes() == before
+    assert code == KeystoreError.exit_code
+    assert "exists" in err
+    assert path.read_bytes() == before
 
 
 def test_new__no_password_and_no_terminal__says_how_to_give_one(
@@ -83,16 +87,20 @@ def test_new__no_password_and_no_terminal__says_how_to_give_one(
     monkeypatch.delenv("FLB_PASSWORD_FILE", raising=False)
     monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
     code, out, err = flb(capsys, "account", "new", tmp_path / "key.json", "--json")
-    assert code == 11 and "--password-file or FLB_PASSWORD_FILE" in err and json.loads(out)["code"] == "keystore"
+    assert code == 11
+    assert "--password-file or FLB_PASSWORD_FILE" in err
+    assert json.loads(out)["code"] == "keystore"
     assert not (tmp_path / "key.json").exists()
 
 
 def test_password__typed_on_a_terminal__is_asked_twice_when_it_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FLB_PASSWORD_FILE", raising=False)
     prompts = terminal(monkeypatch, "a b", "a b")
-    assert account.password(None, fresh=True) == b"a b" and len(prompts) == 2
+    assert account.password(None, fresh=True) == b"a b"
+    assert len(prompts) == 2
     prompts = terminal(monkeypatch, "a b")
-    assert account.password(None) == b"a b" and len(prompts) == 1
+    assert account.password(None) == b"a b"
+    assert len(prompts) == 1
 
 
 @pytest.mark.parametrize(("typed", "says"), [(("a", "b"), "differ"), (("",), "empty")])
@@ -135,8 +143,10 @@ def test_import__file_that_holds_no_key__is_refused_without_showing_it(
         "--password-file",
         password_file,
     )
-    assert code == 11 and not (tmp_path / "k.json").exists()
-    assert KEY.hex()[:16] not in err and repr(KEY)[2:20] not in err
+    assert code == 11
+    assert not (tmp_path / "k.json").exists()
+    assert KEY.hex()[:16] not in err
+    assert repr(KEY)[2:20] not in err
 
 
 def test_import__key_file__becomes_a_keystore(
@@ -147,7 +157,9 @@ def test_import__key_file__becomes_a_keystore(
     code, out, _ = flb(
         capsys, "account", "import", path, "--key-file", tmp_path / "key", "--password-file", password_file
     )
-    assert code == 0 and out.strip() == ADDRESS and keystore.load(path, PASSWORD.encode()) == KEY
+    assert code == 0
+    assert out.strip() == ADDRESS
+    assert keystore.load(path, PASSWORD.encode()) == KEY
 
 
 def test_import__key_as_an_argument__does_not_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -157,7 +169,8 @@ def test_import__key_as_an_argument__does_not_exist(tmp_path: Path, capsys: pyte
         main(["account", "import", str(tmp_path / "k.json"), KEY.hex()])
     capsys.readouterr()
     code, _, err = flb(capsys, "account", "import", tmp_path / "k.json", "--key-file", KEY.hex())
-    assert code == 11 and "the key file cannot be read" in err
+    assert code == 11
+    assert "the key file cannot be read" in err
 
 
 def test_list__folder__has_the_keystores_and_nothing_else(
@@ -172,10 +185,12 @@ def test_list__folder__has_the_keystores_and_nothing_else(
     code, out, _ = flb(capsys, "account", "list", folder, "--json")
     other = "0x" + address_of(bytes(31) + b"\x02").hex()
     expected = [{"address": other, "file": f"{folder}/a.json"}, {"address": ADDRESS, "file": str(stored)}]
-    assert code == 0 and json.loads(out) == expected
+    assert code == 0
+    assert json.loads(out) == expected
     assert flb(capsys, "account", "list", folder)[1].splitlines()[1] == f"{ADDRESS}  {stored}"
     code, _, err = flb(capsys, "account", "list", tmp_path / "none")
-    assert code == 11 and "cannot be read" in err
+    assert code == 11
+    assert "cannot be read" in err
 
 
 def test_export__keystore__writes_the_key_for_its_owner_alone_and_warns(
@@ -183,13 +198,18 @@ def test_export__keystore__writes_the_key_for_its_owner_alone_and_warns(
 ) -> None:
     words = ["account", "export", stored, "--out", tmp_path / "key.hex", "--password-file", password_file]
     code, out, err = flb(capsys, *words, "--json")
-    assert code == 0 and json.loads(out) == {"address": ADDRESS, "file": f"{tmp_path}/key.hex"}
+    assert code == 0
+    assert json.loads(out) == {"address": ADDRESS, "file": f"{tmp_path}/key.hex"}
     assert (tmp_path / "key.hex").read_text() == KEY.hex() + "\n"
     assert stat.S_IMODE((tmp_path / "key.hex").stat().st_mode) == 0o600
-    assert "without encryption" in err and ADDRESS in err and "delete it" in err
+    assert "without encryption" in err
+    assert ADDRESS in err
+    assert "delete it" in err
     (tmp_path / "key.hex").write_text("mine")
     code, _, err = flb(capsys, *words)
-    assert code == 11 and "exists" in err and (tmp_path / "key.hex").read_text() == "mine"
+    assert code == 11
+    assert "exists" in err
+    assert (tmp_path / "key.hex").read_text() == "mine"
 
 
 def test_export__wrong_password__writes_nothing(
@@ -198,7 +218,9 @@ def test_export__wrong_password__writes_nothing(
     (tmp_path / "wrong").write_text("wrong")
     out = tmp_path / "key.hex"
     code, _, err = flb(capsys, "account", "export", stored, "--out", out, "--password-file", tmp_path / "wrong")
-    assert code == 11 and "check the password" in err and not out.exists()
+    assert code == 11
+    assert "check the password" in err
+    assert not out.exists()
 
 
 def test_export__folder_that_is_not_there__is_one_sentence(
@@ -206,11 +228,13 @@ def test_export__folder_that_is_not_there__is_one_sentence(
 ) -> None:
     out = tmp_path / "none" / "key.hex"
     code, _, err = flb(capsys, "account", "export", stored, "--out", out, "--password-file", password_file)
-    assert code == 11 and "cannot be written" in err
+    assert code == 11
+    assert "cannot be written" in err
 
 
 @pytest.mark.parametrize("text", ["", "0x", "0x12", "ab" * 20, "0x" + "zz" * 20, "0x" + "ab " * 14, "0x" + "ab" * 21])
 def test_fund__text_that_is_no_address__is_a_usage_error(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["account", "fund", text])
-    assert caught.value.code == 2 and "give 0x and 40 hex digits" in capsys.readouterr().err
+    assert caught.value.code == 2
+    assert "give 0x and 40 hex digits" in capsys.readouterr().err

@@ -78,7 +78,8 @@ def test_refusal__every_custom_error__is_decoded_with_name_and_values() -> None:
 def test_refusal__cut_or_foreign_data__is_a_plain_revert(tail: bytes) -> None:
     for selector in (keccak256(b"FLBTooEarly(uint40)")[:4], b"\xde\xad\xbe\xef"):
         refused = refusal(selector + tail)
-        assert refused.name == "revert" and refused.values == (selector + tail,)
+        assert refused.name == "revert"
+        assert refused.values == (selector + tail,)
 
 
 def test_classes__every_event_of_the_program__can_be_decoded() -> None:

@@ -75,7 +75,8 @@ def test_from_json__written_event__comes_back_and_is_hex_in_json(name: str) -> N
     event = an_event(name)
     line = json.dumps(to_json(event))
     assert from_json(json.loads(line)) == event
-    assert json.loads(line)["block_hash"] == "0x" + "b1" * 32 and json.loads(line)["event"] == name
+    assert json.loads(line)["block_hash"] == "0x" + "b1" * 32
+    assert json.loads(line)["event"] == name
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -149,4 +150,5 @@ def test_from_log__any_data__is_an_event_or_chain_unavailable(name: str, data: b
         event = from_log(log)
     except ChainUnavailable:
         return
-    assert event is not None and from_json(json.loads(json.dumps(to_json(event)))) == event
+    assert event is not None
+    assert from_json(json.loads(json.dumps(to_json(event)))) == event

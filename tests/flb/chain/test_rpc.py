@@ -30,7 +30,8 @@ REFUSED = {
 @pytest.mark.parametrize(("error", "name"), REFUSED.values(), ids=REFUSED)
 def test_fault__refusal__has_the_name_of_its_reason(error: Any, name: str) -> None:
     found = _fault("http://chain", error)
-    assert isinstance(found, ContractRefused) and found.name == name
+    assert isinstance(found, ContractRefused)
+    assert found.name == name
 
 
 @pytest.mark.unit
