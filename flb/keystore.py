@@ -8,9 +8,9 @@ No text of an error holds a secret.
 import json
 import os
 import secrets
+import sys
 from pathlib import Path
-
-import eth_keyfile
+from typing import Any
 
 from flb.errors import KeystoreError
 from flb.identity import address_of
@@ -47,7 +47,7 @@ def create(path: Path, password: bytes, key: bytes | None = None, rounds: int = 
         address = address_of(key)
     except ValueError as error:
         raise KeystoreError("the private key is not a number of the curve", "give 32 bytes in hex") from error
-    text = json.dumps(eth_keyfile.create_keyfile_json(key, password, kdf="pbkdf2", iterations=rounds))
+    text = json.dumps(_eth_keyfile().create_keyfile_json(key, password, kdf="pbkdf2", iterations=rounds))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text.encode(), mode=0o600)
@@ -60,7 +60,7 @@ def load(path: Path, password: bytes) -> bytes:
     """The private key. Raises KeystoreError."""
     value = _read(path)
     try:
-        key = bytes(eth_keyfile.decode_keyfile_json(value, password))
+        key = bytes(_eth_keyfile().decode_keyfile_json(value, password))
         # the format's MAC leaves the IV out: a damaged one would give another account's key
         if "address" in value and stored_address(path) != address_of(key):
             raise ValueError("the key belongs to another address")
@@ -78,6 +78,15 @@ def stored_address(path: Path) -> Address:
         return address
     except (ValueError, KeyError) as error:
         raise KeystoreError(f"{path} is no keystore", "restore the file from a copy") from error
+
+
+def _eth_keyfile() -> Any:
+    """The library. It brings py_ecc, which lifts the recursion limit on import: see flb.chain."""
+    limit = sys.getrecursionlimit()
+    import eth_keyfile
+
+    sys.setrecursionlimit(limit)
+    return eth_keyfile
 
 
 def _read(path: Path) -> dict[str, object]:
