@@ -158,7 +158,7 @@ def _plain(local, examples, adapter, training, seed) -> float:  # type: ignore[n
         plain.remove_callback(PrinterCallback)
         plain.train()
     local.model.get_base_model().__dict__.pop("forward", None)
-    return clock.seconds / training.local_steps
+    return float(clock.seconds / training.local_steps)
 
 
 if __name__ == "__main__":

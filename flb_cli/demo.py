@@ -89,19 +89,20 @@ class Demo:
 
     def run(self) -> dict[str, Any]:
         """Set up, train, judge, verify."""
-        from flb_cli import demo_base, demo_corpus
+        from flb_cli import demo_corpus
         from flb_cli.cache import cache_folder
         from flb_cli.demo_evaluator import Evaluator
+        from flb_cli.demo_prepare import prepare
         from flb_cli.federation import Federation
 
         cache = cache_folder()
-        base = demo_base.ensure(cache, self.view.say)
+        base, dtype = prepare(cache, self.view.say)
         self.started = self.view.started = time.monotonic()
         data = self.folder / "data"
         split = demo_corpus.write(data, self.arguments.nodes)
         self.view.topics = [part.topics for part in split.parts]
         datasets = [data / f"node-{index + 1}.jsonl" for index in range(self.arguments.nodes)]
-        with Federation(self.folder, base, datasets, self.settings(), cache, self.view.say) as federation:
+        with Federation(self.folder, base, datasets, self.settings(), cache, self.view.say, dtype=dtype) as federation:
             evaluator = Evaluator(federation, base, data / demo_corpus.HELD_OUT, MAX_LENGTH)
             with self.view.showing():
                 result = self.federate(federation, evaluator)

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+import flb.chain  # noqa: F401 - restores the recursion limit that a library of web3 lifts, whatever a test imports
+
 MARKS = {"unit", "chain", "e2e", "model"}
 
 settings.register_profile("flb", deadline=None, derandomize=True, max_examples=100, print_blob=True)
