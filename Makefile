@@ -53,5 +53,5 @@ gen: setup  ## Generate protobuf code and the exported ABI
 
 bench: setup  ## Run every benchmark, one after the other; JSON in bench/results
 	@mkdir -p bench/results
-	@for script in bench/*.py; do echo "== $$script"; \
-	  $(BIN)/python $$script > bench/results/$$(basename $$script .py).json && cat bench/results/$$(basename $$script .py).json; done
+	@for script in bench/[a-z]*.py; do name=$$(basename $$script .py); echo "== $$name"; \
+	  $(BIN)/python -m bench.$$name > bench/results/$$name.json || exit 1; cat bench/results/$$name.json; done
