@@ -6,6 +6,7 @@ Exit codes: 0 exact or certified, 1 something differs, 3 what could be seen is r
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Verify and report."""
     from flb_cli.replay import replay
 
+    signal.signal(signal.SIGTERM, stopped)
     path = Path(arguments.run_name)
     if path.is_dir():
         material = from_folder(path, arguments.rpc, arguments.offline)
@@ -75,6 +77,12 @@ def run(arguments: argparse.Namespace) -> int:
     }
     print(json.dumps(result) if arguments.json else in_words(result, report.findings))
     return EXIT_CODES[report.verdict]
+
+
+def stopped(number: int, frame: object) -> None:
+    """SIGTERM ends the command without a verdict, and says so; nothing is printed on stdout."""
+    print("flb: stopped before a verdict; nothing is proved", file=sys.stderr)
+    sys.exit(0)
 
 
 def progress(text: str, quiet: bool) -> None:

@@ -88,3 +88,13 @@ def test_roll_hash__golden__never_changes() -> None:
 def test_void_hash__differs_from_a_roll() -> None:
     hashed = records.void_hash(1, ZERO_DIGEST, ZERO_DIGEST, 1)  # type: ignore[arg-type]
     assert hashed == keccak256(records.VOID_TYPE + (1).to_bytes(32, "big") + bytes(64) + (1).to_bytes(32, "big"))
+
+
+def test_hashes__known_inputs__equal_the_contract_s() -> None:
+    """The same two values stand in contracts/test/FLBRun.t.sol."""
+    word = [Digest(bytes([n]) * 32) for n in range(8)]
+    roll = records.Roll(7, word[2], word[3], word[4], word[5], word[6], 8, 9)  # type: ignore[arg-type]
+    hashed = records.roll_hash(roll, word[1], word[7], 1_800_000_000)  # type: ignore[arg-type]
+    assert hashed.hex() == "b7069691f59350f6de56ed725dcbd1331e16c86e6088cc18b57304d90e4f35aa"
+    hashed = records.void_hash(7, word[1], word[7], 1_800_000_000)  # type: ignore[arg-type]
+    assert hashed.hex() == "24d154bcc87b55f6d47351ff274853247c01de7bc7509dfc69765dd25539ac02"
