@@ -110,7 +110,10 @@ class Reader:
         if isinstance(node, yaml.ScalarNode) and FULL_WIDTH_COLON in str(node.value) and "\n" in str(node.value):
             raise _full_width(self.path, line)
         options = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
-        plain = yaml.SafeLoader("").construct_object(node, deep=True)
+        try:
+            plain = yaml.SafeLoader("").construct_object(node, deep=True)
+        except (yaml.YAMLError, ValueError, OverflowError) as error:
+            raise self.fail(line, f"{key} is {getattr(node, 'value', '')!r}", "write a plain value") from error
         for option in options:
             accepted, result = self.accept(option, plain)
             if accepted:
@@ -153,6 +156,13 @@ class Reader:
             value = self.values.get(key)
             if isinstance(value, int) and (value < 1 or value & (value - 1)):
                 raise self.fail(self.lines[key], f"{key} is {value}", "give a power of two")
+        for key in ("training.learning_rate", "run.server_optimizer.learning_rate"):
+            value = self.values.get(key)
+            if value is not None and not 0 <= value < float("inf"):
+                raise self.fail(self.lines[key], f"{key} is {value}", "give a number of 0 or more")
+        for key, value in self.values.items():
+            if type(value) is int and value >= 2**32:
+                raise self.fail(self.lines[key], f"{key} is {value}", "give a number below 2^32")
         for key in ("training.seed", "run.confirmations", "run.grace_seconds"):
             if self.values.get(key, 0) < 0:
                 raise self.fail(self.lines[key], f"{key} is {self.values[key]}", "give 0 or more")

@@ -255,6 +255,12 @@ class NotAllowedHere(Fatal):
     code, exit_code = "not-allowed-here", 21
 
 
+class DiskError(Fatal):
+    """A file could not be read or written: a full disk, a missing permission, a folder that is a file."""
+
+    code, exit_code = "disk", 24
+
+
 class ChildFailed(Fatal):
     """The child process of a command ended early; the sentence names it and its log."""
 
@@ -270,3 +276,9 @@ def by_code(code: str) -> type[FLBError]:
         found[kind.code] = kind
         pending.extend(kind.__subclasses__())
     return found.get(code, FLBError)
+
+
+def disk_error(error: OSError) -> DiskError:
+    """An operating system's error as one of ours."""
+    where = f" {error.filename}" if error.filename else ""
+    return DiskError(f"a file could not be used ({error.strerror or error}{where})", "check disk space and permissions")

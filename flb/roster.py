@@ -50,6 +50,8 @@ class RunView:
     last: Round | None = None
     """The round that the owner made the last one."""
     aggregator: Address = ZERO_ADDRESS
+    next_aggregator: Address | None = None
+    """Leads from the next opening on."""
     uri: str = ""
     cert_digest: Digest = ZERO_DIGEST
     next_cert_digest: Digest = ZERO_DIGEST
@@ -83,7 +85,9 @@ def apply(view: RunView, event: ChainEvent) -> RunView:
         case chain.ChainRunFinishing():
             return replace(view, last=event.round)
         case chain.ChainAggregatorSet():
-            return replace(view, aggregator=event.aggregator)
+            if view.opening is None:
+                return replace(view, aggregator=event.aggregator)
+            return replace(view, next_aggregator=event.aggregator)
         case chain.ChainEndpointSet():
             return replace(view, uri=event.uri, cert_digest=event.cert_digest, next_cert_digest=event.next_cert_digest)
         case _:
@@ -97,6 +101,8 @@ def _apply_membership(view: RunView, event: ChainEvent) -> RunView:
             members[event.node] = Member(event.node, event.key, event.payee)
         case chain.ChainNodeLeft() | chain.ChainNodeRemoved():
             members.pop(event.node, None)
+            kept = frozenset(item for item in view.datasets if item[0] != event.node)
+            return replace(view, members=members, datasets=kept)
         case chain.ChainDatasetRegistered():
             member = members.get(event.node)
             if member is None or (event.node, event.root) in view.datasets:
@@ -110,15 +116,22 @@ def _open(view: RunView, number: Round, seed: Digest, deadline: Seconds, previou
     roster = tuple(sorted(view.settled.values(), key=lambda member: member.node))
     step = Step(len(view.rolls) + 1)
     opened = OpenRound(number, step, seed, deadline, view.adapter, previous, block, roster)
-    return replace(view, opening=opened, openings={**view.openings, number: opened})
+    return replace(
+        view,
+        opening=opened,
+        openings={**view.openings, number: opened},
+        aggregator=view.next_aggregator or view.aggregator,
+        next_aggregator=None,
+    )
 
 
 def cohort(roster: tuple[Member, ...], seed: Digest, rounds: RoundSpec) -> tuple[Member, ...]:
-    """The min(n, max(minNodes, ⌈fraction·n⌉)) members with the smallest keccak256(seed ‖ node), by address.
+    """The min(n, max_cohort, max(minNodes, ⌈fraction·n⌉)) members with the smallest keccak256(seed ‖ node), by address.
 
     The fraction is the spec's decimal, taken exactly: a float product would draw 8 of 100 for 0.07.
     """
     drawn = max(rounds.min_nodes, math.ceil(Fraction(repr(rounds.fraction)) * len(roster)))
+    drawn = min(drawn, rounds.max_cohort)
     by_lot = sorted(roster, key=lambda member: keccak256(seed + member.node))
     return tuple(sorted(by_lot[:drawn], key=lambda member: member.node))
 

@@ -57,12 +57,12 @@ class RingSpec:
     value_bound: int
     weight_cap: int
     norm_bound: int
-    max_cohort: int
 
 
 @dataclass(frozen=True, slots=True)
 class RoundSpec:
-    """`steps` rounds to seal; who is drawn, how long intake and grace last, and when a block counts as final."""
+    """`steps` rounds to seal; who is drawn and how many at most, how long intake and grace last, in seconds, and when
+    a block counts as final."""
 
     steps: int
     round_seconds: int
@@ -70,6 +70,7 @@ class RoundSpec:
     min_nodes: int
     fraction: float
     confirmations: int
+    max_cohort: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +163,10 @@ def check(spec: RunSpec) -> None:
             raise Refused(f"ring.{name} is {bound}", "choose a power of two")
     if not 8 <= ring.fraction_bits <= 40:
         raise Refused(f"ring.fraction_bits is {ring.fraction_bits}", "choose 8 to 40")
-    room = 2**63 // (ring.value_bound * 2**ring.fraction_bits * ring.max_cohort)
+    room = 2**63 // (ring.value_bound * 2**ring.fraction_bits * spec.rounds.max_cohort)
     if not 1 <= ring.weight_cap < room:
         raise Refused(
-            f"a weight cap of {ring.weight_cap} with {ring.max_cohort} nodes may overflow 63 bits",
+            f"a weight cap of {ring.weight_cap} with {spec.rounds.max_cohort} nodes may overflow 63 bits",
             f"choose a weight cap of at most {max(room - 1, 0)}",
         )
     if spec.codec not in {codec.name.lower() for codec in Codec}:
@@ -176,8 +177,14 @@ def check(spec: RunSpec) -> None:
         raise Refused(f"server optimizer {spec.server_optimizer.name!r} is unknown", "choose sgd")
     if spec.audit not in ("members", "public", "off"):
         raise Refused(f"audit {spec.audit!r} is unknown", "choose members, public or off")
-    if spec.rounds.steps < 1 or spec.rounds.round_seconds < 1 or spec.rounds.min_nodes < 1:
-        raise Refused("rounds.steps, round_seconds and min_nodes must be at least 1", "correct the run's settings")
+    if (
+        spec.rounds.steps < 1
+        or spec.rounds.round_seconds < 1
+        or not 1 <= spec.rounds.min_nodes <= spec.rounds.max_cohort
+    ):
+        raise Refused(
+            "rounds.steps, round_seconds and min_nodes must be at least 1, min_nodes at most max_cohort", "correct them"
+        )
     if not 0 < spec.rounds.fraction <= 1:
         raise Refused(f"rounds.fraction is {spec.rounds.fraction}", "choose a number above 0 and at most 1")
     names = [tensor.name for tensor in spec.tensors]

@@ -72,11 +72,12 @@ def digest_of_file(path: Path, buffer: int = 1 << 20) -> Digest:
 class BlobStore:
     """A folder of blobs named by their SHA-256 in hex, written once."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, sweep: bool = False) -> None:
+        """`sweep` deletes what a killed process left half written: only for the one process that writes here."""
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        for part in folder.glob(".*.part"):
-            part.unlink()  # what a killed process left half written is no blob
+        for part in folder.glob(".*.part") if sweep else ():
+            part.unlink()
 
     def path(self, digest: Digest) -> Path:
         """Where the blob is, or would be."""

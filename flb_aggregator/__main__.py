@@ -2,11 +2,14 @@
 """The command `flb-aggregator`."""
 
 import argparse
+import os
+import signal
+import sqlite3
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from flb.errors import FLBError
-from flb_aggregator import app
+from flb.errors import CorruptStore, FLBError, disk_error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -15,10 +18,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="flb-aggregator", description=text)
     parser.add_argument("--config", type=Path, default=Path("config.yaml"), help="settings (default: config.yaml)")
     arguments = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the aggregator has its own, nothing is begun
     try:
-        return app.run(arguments.config)
+        try:
+            from flb_aggregator import app
+
+            return app.run(arguments.config)
+        except OSError as error:
+            raise disk_error(error) from error
+        except sqlite3.Error as error:
+            raise CorruptStore(f"the journal failed ({error})", "check the disk, then start again") from error
     except FLBError as error:
-        return app.failure(error)
+        print(f"flb-aggregator: {error} [{error.code}]", file=sys.stderr)
+        return error.exit_code
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import ctypes
 import json
+import os
 import signal
 import sys
 import threading
@@ -14,13 +15,13 @@ from pathlib import Path
 
 from flb import keystore
 from flb import spec as specs
-from flb.chain.registry import Registry, find_deploy_block
+from flb.chain.registry import Registry, call_view, find_deploy_block
 from flb.chain.rpc import Rpc
 from flb.chain.sender import Mined, Sender
 from flb.config import Config, refuse_off_chain, require
 from flb.config_file import load
 from flb.delta import assert_ieee
-from flb.errors import ConfigError, CorruptStore, FLBError, Refused
+from flb.errors import ConfigError, CorruptStore, Refused
 from flb.records import Roll
 from flb.roster import RunView
 from flb.spec import RunSpec
@@ -34,6 +35,7 @@ from flb_aggregator.service import Service
 from flb_aggregator.sessions import Sessions
 
 M_ARENA_MAX = -8
+EXIT_SECONDS = 4.0
 
 
 @dataclass(slots=True)
@@ -102,11 +104,15 @@ def read_run(config: Config, folder: Path) -> tuple[Address, int | None]:
     """Address and deploy block, from the config or from what `flb chain deploy` left."""
     note = folder / "run.json"
     if note.exists():
-        fields = json.loads(note.read_text())
-        if config.chain.run in (None, fields["run"]):
-            return Address(bytes.fromhex(fields["run"][2:])), int(fields["deploy_block"])
-    address = require(config.chain.run, "chain.run", "flb chain deploy prints it")
-    return Address(bytes.fromhex(address[2:])), None
+        try:
+            fields = json.loads(note.read_text())
+            address, block = Address(bytes.fromhex(fields["run"][2:])), int(fields["deploy_block"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptStore(f"{note} is damaged", "restore it, or delete it and set chain.run") from error
+        if config.chain.run in (None, "0x" + address.hex()):
+            return address, block
+    wanted = require(config.chain.run, "chain.run", "flb chain deploy prints it")
+    return Address(bytes.fromhex(wanted[2:])), None
 
 
 def build(config: Config, folder: Path) -> Daemon:
@@ -115,7 +121,7 @@ def build(config: Config, folder: Path) -> Daemon:
     password = keystore.password_file(config.server.password_file)
     where = require(password, "server.password_file", "name a file with the keystore's password")
     key = keystore.load(store, keystore.read_password(where))
-    blobs = BlobStore(folder / "blobs")
+    blobs = BlobStore(folder / "blobs", sweep=True)
     spec, spec_digest = read_spec(folder, blobs)
     address, deploy_block = read_run(config, folder)
     rpc = Rpc(config.chain.rpc)
@@ -146,12 +152,13 @@ async def publish_endpoint(daemon: Daemon, view: RunView, uri: str) -> None:
     """Tell the registry where this aggregator listens, if it does not know."""
     chain = daemon.chain
     assert isinstance(chain, AggregatorChain)
+    named = await asyncio.to_thread(call_view, chain.registry.rpc, daemon.domain.run, "aggregator")
+    if named[0] != "0x" + chain.sender.address.hex():
+        raise Refused(
+            f"this key (0x{chain.sender.address.hex()}) is not the run's aggregator ({named[0]})",
+            "use the aggregator's keystore, or have the owner call setAggregator",
+        )
     if view.uri != uri and not view.finished:
-        if chain.sender.address != view.aggregator:
-            raise Refused(
-                f"this key (0x{chain.sender.address.hex()}) is not the run's aggregator (0x{view.aggregator.hex()})",
-                "use the aggregator's keystore, or have the owner call setAggregator",
-            )
         await asyncio.to_thread(chain.sender.set_endpoint, uri, ZERO_DIGEST, ZERO_DIGEST)
         log(f"published the endpoint {uri}")
 
@@ -161,7 +168,7 @@ async def serve(config: Config, folder: Path) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, lambda: end(stop))
     daemon = await asyncio.to_thread(build, config, folder)
     view = await asyncio.to_thread(daemon.chain.view)
     service = Service(daemon, Sessions(daemon.domain, daemon.now))
@@ -177,7 +184,9 @@ async def serve(config: Config, folder: Path) -> int:
     return 0
 
 
-def failure(error: FLBError) -> int:
-    """Print an error as one sentence; returns its exit code."""
-    print(f"flb-aggregator: {error} [{error.code}]", file=sys.stderr)
-    return error.exit_code
+def end(stop: asyncio.Event) -> None:
+    """Stop, and within seconds whatever hangs: everything that counts is on disk."""
+    stop.set()
+    timer = threading.Timer(EXIT_SECONDS, lambda: os._exit(0))
+    timer.daemon = True
+    timer.start()

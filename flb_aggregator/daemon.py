@@ -23,6 +23,7 @@ from flb.rounds import (
     Effect,
     Event,
     JournalClosing,
+    Name,
     PeerUpdateAdmitted,
     PeerUploadBegun,
     Phase,
@@ -69,7 +70,7 @@ class Daemon:
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     poke: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    sending: set[tuple[str, Round]] = field(default_factory=set)
+    sending: set[tuple[str, Name]] = field(default_factory=set)
     failed: asyncio.Future[None] | None = None
 
     def __post_init__(self) -> None:
@@ -95,10 +96,10 @@ class Daemon:
             case Combine():
                 self.spawn(self.combine(effect))
             case SubmitRoll():
-                self.spawn(self.submit(lambda: self.chain.roll(effect.roll), effect.roll.round, "roll"))
+                self.spawn(self.submit("roll", lambda: self.chain.roll(effect.roll)))
             case SubmitExpire():
                 self.log(f"round {effect.round}: below quorum after its grace, voiding it")
-                self.spawn(self.submit(lambda: self.chain.expire(effect.round), effect.round, "expire"))
+                self.spawn(self.submit("expire", lambda: self.chain.expire(effect.round)))
             case Announce():
                 self.spawn(self.announce())
 
@@ -144,36 +145,41 @@ class Daemon:
         self.blobs.put(blob)
         return records.roll_of(record, blob)
 
-    async def submit(self, send: Callable[[], Sent], number: Round, what: str) -> None:
-        """Send a transaction until it is mined or the chain says that its round is over."""
-        if (what, number) in self.sending:
+    async def submit(self, what: str, send: Callable[[], Sent]) -> None:
+        """Send the transaction that ends the open round, once at a time; the machine asks again if it is lost."""
+        opening, phase = self.state.opening, self.state.phase
+        if opening is None or (what, name_of(opening)) in self.sending:
             return
-        self.sending.add((what, number))
+        key = (what, name_of(opening))
+        self.sending.add(key)
         try:
-            await self.send(send, number, what)
+            # The contract checks the number of the round alone: what waited out an outage must still be due.
+            while self.state.opening == opening and self.state.phase is phase:
+                if await self.sent(what, opening.round, send):
+                    break
+                await asyncio.sleep(RETRY_SECONDS)
         finally:
-            self.sending.discard((what, number))
+            self.sending.discard(key)
         self.poke.set()
 
-    async def send(self, send: Callable[[], Sent], number: Round, what: str) -> None:
-        """The loop of `submit`."""
-        while True:
-            try:
-                sent = await asyncio.to_thread(send)
-                self.metrics.sealed(number, what, sent.tx, sent.gas_used)
-                self.log(f"round {number}: {what} mined, {sent.gas_used} gas")
-                break
-            except ContractRefused as error:
-                if error.name == "FLBTooEarly":  # the chain's clock is behind ours
-                    await asyncio.sleep(RETRY_SECONDS)
-                    continue
-                if error.name not in ("FLBWrongRound", "FLBFinished"):
-                    raise
-                self.log(f"round {number}: {what} is not due any more ({error})")
-                break
-            except Unavailable as error:
-                self.log(f"{error}; trying again")
-                await asyncio.sleep(RETRY_SECONDS)
+    async def sent(self, what: str, number: Round, send: Callable[[], Sent]) -> bool:
+        """One try; False if it is worth another."""
+        try:
+            mined = await asyncio.to_thread(send)
+        except ContractRefused as error:
+            if error.name == "FLBTooEarly":  # the chain's clock is behind ours
+                return False
+            if error.name not in ("FLBWrongRound", "revert"):
+                raise
+            # somebody else ended the round first; "revert" is the same, seen only when it was mined
+            self.log(f"round {number}: {what} is not due any more ({error})")
+            return True
+        except Unavailable as error:
+            self.log(f"{error}; trying again")
+            return False
+        self.metrics.sealed(number, what, mined.tx, mined.gas_used)
+        self.log(f"round {number}: {what} mined, {mined.gas_used} gas")
+        return True
 
     async def announce(self) -> None:
         """Wake the watchers."""

@@ -99,7 +99,10 @@ class Upload:
             sync_file(descriptor)
             self._file.close()
             self._closed = True
-            self.spool.blobs.adopt(self.path, Digest(self.manifest.digest))
+            try:
+                self.spool.blobs.adopt(self.path, Digest(self.manifest.digest))
+            except FileNotFoundError as error:  # the spool was cleared for the next opening
+                raise WrongRound("the round ended while the update was checked", "follow the open round") from error
             return norm
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flb.lora import adapter_zero
 from flb.spec import LoraSpec, RunSpec
-from flb.store import BlobStore, sync_folder, write_atomic
+from flb.store import BlobStore, digest_of_file, sync_folder, write_atomic
 from flb.types import Digest, Step, TensorSpec
 from flb.wire import container
 from flb_aggregator.pipeline import ADAPTER_METADATA
@@ -52,7 +52,8 @@ def publish_folder(root: Path, spec: RunSpec, step: Step, store: BlobStore, adap
     Doing it twice is harmless; the folder appears whole, under its name, or not at all.
     """
     folder = adapter_folder(root, step)
-    if (folder / "adapter_model.safetensors").exists():
+    weights = folder / "adapter_model.safetensors"
+    if weights.exists() and digest_of_file(weights) == adapter:
         return folder
     root.mkdir(parents=True, exist_ok=True)
     part = root / f".{folder.name}.{os.getpid()}.part"
@@ -64,7 +65,7 @@ def publish_folder(root: Path, spec: RunSpec, step: Step, store: BlobStore, adap
         os.link(store.path(adapter), target)
     except OSError:  # another file system, or one without links
         target.write_bytes(store.path(adapter).read_bytes())
-    if folder.exists():  # left over from a process that died between the two files
+    if folder.exists():  # half made, or of an opening that was voided or undone
         for old in folder.iterdir():
             old.unlink()
         folder.rmdir()

@@ -6,6 +6,7 @@ Every refusal is one sentence; its stable code travels in the trailing metadata 
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,17 @@ import grpc
 
 from flb import identity
 from flb.admission import check_manifest, weight
-from flb.errors import BadMessage, BadSignature, FLBError, NotListed, TooManyTries, Unavailable, WrongRound
+from flb.errors import (
+    AlreadyAdmitted,
+    BadMessage,
+    BadSignature,
+    DiskError,
+    FLBError,
+    NotListed,
+    TooManyTries,
+    Unavailable,
+    WrongRound,
+)
 from flb.rounds import Phase, name_of, work_of
 from flb.types import Address, Admitted, Digest, Round
 from flb.v1 import aggregator_service_pb2 as pb
@@ -160,7 +171,7 @@ class Service(pb_grpc.AggregatorServiceServicer):
         """The file of a blob that this caller may have. Raises NotListed, the same for unknown and forbidden."""
         digest = messages.digest(raw, "digest")
         daemon = self.daemon
-        may = listing.listed(digest, daemon.spec, daemon.view, daemon.state, member)
+        may = listing.listed(digest, daemon.spec, daemon.view, daemon.blobs, member)
         if not may or not self.daemon.blobs.has(digest):
             raise NotListed("no such blob for this caller", "ask for what the chain or GetRoundAudit lists")
         return self.daemon.blobs.path(digest)
@@ -229,11 +240,19 @@ class Service(pb_grpc.AggregatorServiceServicer):
                 raise
             used = weight(self.daemon.spec, manifest, member)
             admitted = self.daemon.admit(manifest, signature, used, norm)
+            if admitted is None or admitted.manifest.digest != manifest.digest:
+                self.daemon.blobs.path(manifest.digest).unlink(missing_ok=True)  # it counts nowhere
             if admitted is None:
                 raise WrongRound("intake closed while the update was on its way", "keep it for the next round")
+            if admitted.manifest.digest != manifest.digest:
+                raise AlreadyAdmitted("another update of this node was admitted meanwhile", "the first one counts")
             return pb.UploadUpdateResponse(receipt=self.receipt(admitted))
         except FLBError as error:
             await refuse(context, error, *trailing)
+            raise
+        except (OSError, sqlite3.Error) as error:
+            self.daemon.log(f"an update could not be stored: {error}")
+            await refuse(context, DiskError("the aggregator could not store the update", "ask its operator"))
             raise
 
     async def receive(self, manifest: Any, offset: int, stream: AsyncIterator[pb.UploadUpdateRequest]) -> float:
@@ -270,7 +289,7 @@ class Service(pb_grpc.AggregatorServiceServicer):
             member = self.caller(context) is not None
             for roll in self.daemon.view.rolls:
                 if roll.round == request.round:
-                    updates = listing.updates(roll.round, self.daemon.spec, self.daemon.view, self.daemon.state, member)
+                    updates = listing.updates(roll, self.daemon.spec, self.daemon.blobs, member)
                     return pb.GetRoundAuditResponse(
                         record=roll.record_digest, adapter=roll.adapter_digest, updates=updates
                     )

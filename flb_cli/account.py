@@ -197,7 +197,7 @@ def fund(arguments: argparse.Namespace) -> int:
     rpc = Rpc(arguments.rpc)
     local.fund(rpc, arguments.address)
     shown = "0x" + arguments.address.hex()
-    wei = int(rpc.call("eth_getBalance", shown, "latest"), 16)
+    wei = rpc.quantity("eth_getBalance", shown, "latest")
     if arguments.json:
         print(json.dumps({"address": shown, "wei": str(wei)}))
     else:

@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         except OSError as error:
             raise NotAllowedHere(f"{path} cannot be written", "choose another --cache") from error
         with log:
-            chain = local.start(folder, log, arguments.port, arguments.block_ms, stop)
+            chain = local.start(folder, log, arguments.port, arguments.block_ms, stop, tied=True)
     except KeyboardInterrupt:
         return 0
     try:

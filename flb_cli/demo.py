@@ -2,8 +2,10 @@
 """`flb demo`: a real federation on this machine, from an empty folder to a verified adapter."""
 
 import argparse
+import contextlib
 import json
 import signal
+import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
@@ -50,21 +52,28 @@ def positive(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo and report; every process is gone afterwards."""
-    from flb_cli.demo_view import View, make_console, summary
+    from flb_cli.demo_view import View, make_console
 
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
     console = make_console(arguments.json)
     demo = Demo(arguments, new_folder(arguments.workdir), View(console, ()))
     result = demo.run()
-    if arguments.json:
-        print(json.dumps({key: value for key, value in result.items() if key not in ("nodes", "workdir")}), flush=True)
-    else:
-        summary(console, result, demo.view, demo.answers)
     return 0 if result["verify"] in ("exact", "certified") else 1
 
 
+def report(demo: "Demo", result: dict[str, Any]) -> None:
+    """The result: JSON on stdout, or a summary for people."""
+    from flb_cli.demo_view import summary
+
+    if demo.arguments.json:
+        print(json.dumps({key: value for key, value in result.items() if key not in ("nodes", "workdir")}), flush=True)
+    else:
+        summary(demo.view.console, result, demo.view, demo.answers)
+
+
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """SIGTERM ends the demo as Ctrl-C does."""
+    """SIGTERM and a closed terminal end the demo as Ctrl-C does."""
     raise KeyboardInterrupt
 
 
@@ -106,6 +115,7 @@ class Demo:
             evaluator = Evaluator(federation, base, data / demo_corpus.HELD_OUT, MAX_LENGTH)
             with self.view.showing():
                 result = self.federate(federation, evaluator)
+            report(self, result)
             if self.arguments.keep:
                 self.keep(federation)
         return result
@@ -136,7 +146,8 @@ class Demo:
         self.view.say("waiting for the nodes to fetch the last adapter")
         for name, child in federation.children.items():
             if name.startswith("node-"):
-                child.process.wait(60)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.process.wait(60)
         self.view.say("judging the last adapter")
         while evaluator.failure is None and self.arguments.rounds not in evaluator.losses:
             self.watch(federation, evaluator)

@@ -38,7 +38,7 @@ class Evaluator:
         """Start the process and the thread that talks to it."""
         command = [
             sys.executable, "-m", "flb_node.evaluate", "--base", str(self.base), "--data", str(self.held_out),
-            "--max-length", str(self.max_length),
+            "--max-length", str(self.max_length), "--threads", "1",
         ]  # fmt: skip
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self.process = self.federation.spawn_command("evaluator", command, **pipes).process

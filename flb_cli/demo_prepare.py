@@ -13,7 +13,10 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from flb import base_model
 from flb.errors import ChildFailed, MissingTool
+from flb.lora import layout
+from flb.spec import LoraSpec
 from flb.store import write_atomic
 from flb_cli import demo_base
 from flb_node.threads import environment
@@ -41,17 +44,12 @@ def prepare(cache: Path, report: Callable[[str], None]) -> tuple[Path, str]:
 def main(cache: Path, note: Path) -> None:
     """The child: convert, time one step in each type, write the choice down."""
     folder = demo_base.ensure(cache, lambda text: None)
-    import torch
+    modules = layout.resolve(base_model.tensors(folder), layout.ALL_LINEAR)
+    lora = LoraSpec("factors", 8, 16, 0.05, layout.module_names(modules))
+    from flb_node import trainer
 
-    from flb_node import base, compute_dtype
-    from flb_node.devices import placement
-
-    place = placement("auto", torch.cuda.device_count(), torch.backends.mps.is_available())
-    seconds = {
-        name: compute_dtype.step_seconds(base.load_model(folder, getattr(torch, name), place).train())
-        for name in compute_dtype.candidates(place.device)
-    }
-    choice = {"dtype": compute_dtype.choose(seconds), "seconds": seconds, "device": place.device}
+    timed = trainer.load(folder, lora, layout.adapter_tensors(modules, lora.r), device_map="auto", seed=0)
+    choice = {"dtype": timed.dtype, "seconds": timed.measured, "device": timed.device}
     write_atomic(note, json.dumps(choice).encode())
 
 

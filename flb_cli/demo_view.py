@@ -80,7 +80,9 @@ class View:
     def _once(self, text: str) -> None:
         if self.live is None and text not in self._said:
             self._said.add(text)
-            self.console.print(f"[{time.monotonic() - self.started:6.1f} s] {text}", highlight=False, markup=False, soft_wrap=True)
+            self.console.print(
+                f"[{time.monotonic() - self.started:6.1f} s] {text}", highlight=False, markup=False, soft_wrap=True
+            )
 
     def update(self, nodes: list[dict[str, Any]], rounds: list[dict[str, Any]], losses: dict[int, float]) -> None:
         """New figures."""

@@ -163,7 +163,7 @@ class Federation:
                 command,
                 **{"stdin": subprocess.DEVNULL, "stdout": file, **options},
                 stderr=file,
-                start_new_session=True,
+                process_group=0,  # its own group, but one session for all: there, niceness counts among them
             )
         child = Child(name, process, log)
         self.children[name] = child

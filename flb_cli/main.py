@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from flb.errors import FLBError
+from flb.errors import FLBError, disk_error
 
 VERBS = ("demo", "init", "verify", "account", "chain")
 
@@ -35,14 +35,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # the reader of our output left, as `| head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        return report(disk_error(error), getattr(arguments, "json", False))
     except FLBError as error:
         return report(error, getattr(arguments, "json", False))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output left, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def report(error: FLBError, as_json: bool = False) -> int:

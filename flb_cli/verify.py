@@ -6,14 +6,15 @@ Exit codes: 0 exact or certified, 1 something differs, 3 what could be seen is r
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flb.errors import ConfigError, CorruptStore, FLBError, LostChain, Unavailable
+from flb.errors import ConfigError, CorruptStore, DigestMismatch, FLBError, LostChain, Unavailable
 from flb.events import ChainEvent
 from flb.types import Address, Digest, Domain
 
@@ -41,15 +42,18 @@ class Material:
     domain: Domain
     fetch: Callable[[Digest], Path | None]
     trusted: tuple[str, ...]
+    broken: list[str] = field(default_factory=list)
+    """Blobs that were served with other bytes than their name says."""
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Verify and report."""
+    from flb.audit import Finding
     from flb_cli.replay import replay
 
     signal.signal(signal.SIGTERM, stopped)
     path = Path(arguments.run_name)
-    if path.is_dir():
+    if len(arguments.run_name) < 4096 and os.path.isdir(path):  # noqa: PTH112 - never raises
         material = from_folder(path, arguments.rpc, arguments.offline)
     elif is_address(arguments.run_name):
         material = from_address(arguments.run_name, arguments.rpc or LOCAL_RPC, arguments.cache or Path("flb-verify"))
@@ -57,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{arguments.run_name} is no folder and no address", "give one of the two")
     report = replay(material.events, material.domain, material.fetch, lambda text: progress(text, arguments.json))
     report.trusted += material.trusted
+    report.findings += [Finding(text) for text in material.broken]
     result = {
         "run": "0x" + material.domain.run.hex(),
         "chain_id": material.domain.chain_id,
@@ -114,7 +119,7 @@ def from_folder(folder: Path, rpc_url: str | None, offline: bool) -> Material:
     try:
         note = json.loads((work / "run.json").read_text())
         domain = Domain(int(note["chain_id"]), Address(bytes.fromhex(note["run"][2:])))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{folder} is not the folder of a run", "give the folder that holds run.json") from error
     blobs = BlobStore(work / "blobs")
 
@@ -172,13 +177,15 @@ def from_address(address: str, rpc_url: str, cache: Path) -> Material:
     view = fold(events)
     blobs = BlobStore(cache)
     uplink = Uplink(view.uri, domain, lambda: view.aggregator, Address(bytes(20)), bytes(32)) if view.uri else None
-    missing: list[str] = []
+    broken: list[str] = []
 
     def fetch(digest: Digest) -> Path | None:
         try:
             return uplink.download(digest, blobs, lambda done, size: None) if uplink else None
-        except FLBError as error:
-            missing.append(str(error))
+        except DigestMismatch:
+            broken.append(f"the aggregator serves other bytes under the name {digest.hex()}")
+            return None
+        except FLBError:
             return None
 
-    return Material(events, domain, fetch, ())
+    return Material(events, domain, fetch, (), broken)

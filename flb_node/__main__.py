@@ -2,11 +2,13 @@
 """The command `flb-node`."""
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from flb.errors import FLBError
+from flb.errors import FLBError, disk_error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -15,10 +17,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="flb-node", description=text)
     parser.add_argument("--config", type=Path, default=Path("config.yaml"), help="settings (default: config.yaml)")
     arguments = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the node has its own handler, nothing is begun
     try:
-        from flb_node import app
+        try:
+            from flb_node import app
 
-        return app.run(arguments.config)
+            return app.run(arguments.config)
+        except OSError as error:
+            raise disk_error(error) from error
     except FLBError as error:
         print(f"flb-node: {error} [{error.code}]", file=sys.stderr)
         return error.exit_code

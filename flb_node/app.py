@@ -61,6 +61,10 @@ class NodeChain:
         """Become a member, paid at the node's own address."""
         self.sender.join(ZERO_ADDRESS)
 
+    def confirm(self, blocks: int) -> None:
+        """From now on believe only what lies under so many blocks."""
+        self.registry.confirmations = blocks
+
     def register_dataset(self, root: Digest, records: int) -> None:
         """Commit to the dataset."""
         self.sender.register_dataset(root, records)
@@ -133,7 +137,7 @@ def build(
         node=sender.address,
         key=key,
         chain=NodeChain(registry, sender),
-        blobs=BlobStore(folder / "blobs"),
+        blobs=BlobStore(folder / "blobs", sweep=True),
         folder=folder,
         secret=secret,
         dataset=commitment.commit(sender.address, map(data.record_bytes, examples), secret),

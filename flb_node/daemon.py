@@ -14,7 +14,18 @@ from typing import Protocol
 
 from flb import identity
 from flb import spec as specs
-from flb.errors import Fatal, Impostor, NotAMember, PeerFault, Unavailable, WrongRound
+from flb.errors import (
+    BadSignature,
+    DigestMismatch,
+    Fatal,
+    Impostor,
+    NotAMember,
+    NotInCohort,
+    PeerFault,
+    Truncated,
+    Unavailable,
+    WrongRound,
+)
 from flb.roster import RunView, draw
 from flb.rounds import Name
 from flb.spec import RunSpec
@@ -26,6 +37,9 @@ from flb_node.uplink import Uplink
 
 RETRY_SECONDS = 1.0
 """Wait after the aggregator or the chain was away."""
+
+PASSING = (WrongRound, Truncated, DigestMismatch, BadSignature, NotInCohort)
+"""Refusals that say nothing about the update itself: the aggregator may lag behind the chain, or have restarted."""
 
 
 class Chain(Protocol):
@@ -45,6 +59,10 @@ class Chain(Protocol):
 
     def register_dataset(self, root: Digest, records: int) -> None:
         """Commit to the dataset."""
+        ...
+
+    def confirm(self, blocks: int) -> None:
+        """From now on believe only what lies under so many blocks."""
         ...
 
 
@@ -151,6 +169,7 @@ class Daemon:
             threading.Thread(target=self.watch, args=(self.uplink,), daemon=True).start()
         if self.spec is None and self.view.spec != ZERO_DIGEST:
             self.spec = specs.decode(self.uplink.get_run(self.view.spec))
+            self.chain.confirm(self.spec.rounds.confirmations)
         if self.spec is not None and self.train is None and not self.view.finished:
             self.status("loading the model")
             self.train = self.make_trainer(self.spec)
@@ -173,7 +192,7 @@ class Daemon:
         """Train, seal and deliver for one opening; a refused update ends this node's part in it."""
         assert self.uplink is not None and self.train is not None
         self.status("downloading", round=opening.round)
-        self.uplink.download(opening.base, self.blobs, lambda done, size: None)
+        self.fetch(opening.base, spec)
         sealed = pipeline.seal_update(
             spec,
             opening.step,
@@ -223,15 +242,27 @@ class Daemon:
                     sealed.path,
                     lambda done, size: self.status("uploading", round=opening.round, sent=done, size=size),
                 )
-            except Unavailable as error:
+            except (Unavailable, *PASSING) as error:
                 self.log(f"{error}")
                 if self.stop.wait(RETRY_SECONDS):
-                    raise
+                    raise Unavailable("this node was told to stop", "start it again") from error
                 self.view = self.chain.view()
                 now = self.view.opening
                 if now is None or (now.round, now.seed) != (opening.round, opening.seed):
                     raise WrongRound(f"round {opening.round} is over", "the update stays sealed") from error
                 self.connect()
+
+    def fetch(self, adapter: Digest, spec: RunSpec) -> Path:
+        """An adapter that the chain names. An aggregator that does not give it lags, or breaks: ask again."""
+        assert self.uplink is not None
+        try:
+            return self.uplink.download(adapter, self.blobs, lambda done, size: None, limit=pipeline.adapter_size(spec))
+        except Impostor:
+            raise
+        except PeerFault as error:
+            raise Unavailable(
+                f"the aggregator does not give the adapter that the chain names ({error.what})"
+            ) from error
 
     def keep(self, receipt: Receipt, signature: bytes) -> None:
         """The receipt is this node's proof: on disk before the round counts as done."""
@@ -248,6 +279,6 @@ class Daemon:
         assert self.uplink is not None
         if self.spec is None:
             raise Fatal("the run ended before it started", "ask the operator for a new run")
-        path = self.uplink.download(self.view.adapter, self.blobs, lambda done, size: None)
+        path = self.fetch(self.view.adapter, self.spec)
         self.status("finished", adapter=str(path))
         self.log(f"the run is finished; its last adapter is {path}")

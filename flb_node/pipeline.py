@@ -87,6 +87,12 @@ def _note(folder: Path, step: Step, base: Digest) -> Path:
     return folder / f"step-{step:04d}-{base.hex()[:16]}.json"
 
 
+def adapter_size(spec: RunSpec) -> int:
+    """Bytes of an adapter blob; they follow from the spec."""
+    header = container.encode_header(spec.tensors, "F32", {"format": "pt"})
+    return len(header) + container.data_size(spec.tensors, "F32")
+
+
 def load_adapter(spec: RunSpec, path: Path) -> dict[str, Float32]:
     """An adapter blob as named arrays; its digest was checked when it was stored."""
     header = len(container.encode_header(spec.tensors, "F32", {"format": "pt"}))

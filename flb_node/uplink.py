@@ -17,6 +17,7 @@ import grpc
 from flb import identity
 from flb.errors import (
     AggregatorUnavailable,
+    AlreadyAdmitted,
     BadSignature,
     FLBError,
     Impostor,
@@ -34,6 +35,10 @@ from flb.wire import chunks, messages
 
 CALL_SECONDS = 30.0
 """Deadline of calls that carry no bulk."""
+
+LARGEST_BLOB = 1 << 34
+"""Bytes that are taken for a blob whose size the caller does not know."""
+
 OPTIONS = (("grpc.keepalive_time_ms", 30_000), ("grpc.max_receive_message_length", 4 << 20))
 LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:")
 
@@ -130,13 +135,18 @@ class Uplink:
                     raise Impostor("an announcement is not signed by the run's aggregator", "do not trust it")
                 yield pb.RoundState.FromString(message.state)
 
-    def download(self, digest: Digest, blobs: BlobStore, progress: Callable[[int, int], None]) -> Path:
-        """Fetch a blob unless it is here; a broken download goes on where it stopped. Raises DigestMismatch."""
+    def download(
+        self, digest: Digest, blobs: BlobStore, progress: Callable[[int, int], None], limit: int = LARGEST_BLOB
+    ) -> Path:
+        """Fetch a blob of at most `limit` bytes unless it is here; a broken download goes on where it stopped.
+
+        Raises DigestMismatch, TooLarge, NotListed, or AggregatorUnavailable.
+        """
         if blobs.has(digest):
             return blobs.path(digest)
         part = blobs.folder / f"{digest.hex()}.download"
         with part.open("ab+", buffering=0) as file:
-            receiver = chunks.Receiver(digest, 1 << 62)
+            receiver = chunks.Receiver(digest, limit)
             file.seek(0)
             while block := file.read(chunks.CHUNK):
                 receiver.resume(block)
@@ -145,7 +155,7 @@ class Uplink:
                 with translated():
                     for message in self.stub.DownloadBlob(request, metadata=self.optional_session()):
                         if message.size:
-                            receiver.size = message.size
+                            receiver.size = min(message.size, limit)
                         if message.data:
                             receiver.take(message.data)
                             file.write(message.data)
@@ -190,9 +200,13 @@ class Uplink:
         receipt, signed = messages.receipt_from_proto(message)
         if identity.recover(self.domain, identity.receipt_hash(receipt), signed) != self.aggregator():
             raise Impostor("the receipt is not signed by the run's aggregator", "keep the update and ask the operator")
-        same = (receipt.round, receipt.seed, receipt.node) == (manifest.round, manifest.seed, manifest.node)
-        if not same:
-            raise Impostor("the receipt is for another update", "keep the update and ask the operator")
+        own = (manifest.round, manifest.seed, manifest.node, manifest.spec)
+        if (receipt.round, receipt.seed, receipt.node, receipt.spec) != own:
+            raise Impostor("the receipt is for another round or node", "keep the update and ask the operator")
+        if receipt.digest != manifest.digest:
+            raise AlreadyAdmitted("another update of this node counts in this round", "give each device its own key")
+        if receipt != identity.receipt_for(manifest, receipt.weight) or receipt.weight < 1:
+            raise Impostor("the receipt does not belong to the manifest", "keep the update and ask the operator")
         return receipt, signed
 
 

@@ -53,8 +53,8 @@ def small_spec(mode: str = "factors", codec: str = "f32", **rounds: int | float)
         tensors=TENSORS,
         adapter="cd" * 32,
         training=specs.TrainingSpec(2, 2, 0.01, 32, 0),
-        ring=specs.RingSpec(32, 4, 65536, 16, 4096),
-        rounds=specs.RoundSpec(**{**settings, "confirmations": 0, **rounds}),  # type: ignore[arg-type]
+        ring=specs.RingSpec(32, 4, 65536, 16),
+        rounds=specs.RoundSpec(**{**settings, "confirmations": 0, "max_cohort": 4096, **rounds}),  # type: ignore[arg-type]
         server_optimizer=specs.ServerOptimizerSpec("sgd", 1.0),
         codec=codec,
         audit="public",

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from eth_abi.abi import decode
 
 from flb.chain import abi
+from flb.chain.events import digest
+from flb.chain.rpc import MALFORMED, malformed
 from flb.chain.sender import Mined, Sender, calldata
 from flb.errors import ChainUnavailable, LostChain
 from flb.merkle import keccak256
@@ -39,8 +41,7 @@ def deploy_factory(sender: Sender) -> Address:
 
 def create_run(sender: Sender, factory: Address, settings: Settings) -> tuple[Address, Mined]:
     """Make and initialize a run; returns its address and the transaction."""
-    code = sender.rpc.call("eth_getCode", "0x" + factory.hex(), "latest")
-    if code in ("0x", ""):
+    if not sender.rpc.data("eth_getCode", "0x" + factory.hex(), "latest"):
         raise LostChain(
             f"there is no factory at 0x{factory.hex()} on the chain at {sender.rpc.url}",
             "leave chain.factory out to deploy one",
@@ -51,8 +52,12 @@ def create_run(sender: Sender, factory: Address, settings: Settings) -> tuple[Ad
         s.cert_digest, s.next_cert_digest,
     )  # fmt: skip
     mined = sender.send(factory, calldata("FLBFactory", "createRun", fields))
-    topic = "0x" + keccak256(b"RunCreated(address,address,bytes32)").hex()
-    for log in mined.logs:
-        if log["topics"][0] == topic:
-            return Address(bytes.fromhex(decode(["address"], bytes.fromhex(log["topics"][1][2:]))[0][2:])), mined
+    topic = keccak256(b"RunCreated(address,address,bytes32)")
+    try:
+        for log in mined.logs:
+            topics = [digest(text) for text in log["topics"]]
+            if topics[:1] == [topic]:
+                return Address(bytes.fromhex(decode(["address"], topics[1])[0][2:])), mined
+    except MALFORMED as error:
+        raise malformed(sender.rpc.url, "eth_getTransactionReceipt") from error
     raise ChainUnavailable("the receipt of createRun holds no RunCreated", "use another RPC endpoint")

@@ -45,15 +45,16 @@ def from_log(log: Any) -> ChainEvent | None:
         values = [
             decode([t], next(words))[0] if i else next(plain) for t, i in zip(item.inputs, item.indexed, strict=True)
         ]
-        block = Block(int(log["blockNumber"], 16), _digest(log["blockHash"]))
-        place = Place(block, int(log["logIndex"], 16), _digest(log["transactionHash"]))
+        block = Block(int(log["blockNumber"], 16), digest(log["blockHash"]))
+        place = Place(block, int(log["logIndex"], 16), digest(log["transactionHash"]))
     except (KeyError, ValueError, TypeError, StopIteration, DecodingError) as error:
         raise ChainUnavailable("the chain's answer holds a malformed log", "use another RPC endpoint") from error
     event: ChainEvent = kind(place, *(_inside(t, value) for t, value in zip(item.inputs, values, strict=True)))
     return event
 
 
-def _digest(text: str) -> Digest:
+def digest(text: str) -> Digest:
+    """A hash as JSON-RPC writes it. Raises ValueError or TypeError for anything else."""
     value = bytes.fromhex(text[2:])
     if len(value) != 32:
         raise ValueError(len(value))

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
+from urllib.parse import quote
 
 from flb.chain.rpc import Rpc
 from flb.errors import ChainUnavailable, ChildFailed, MissingTool, PortTaken
@@ -29,6 +30,13 @@ CHAIN_ID = 31337
 READY_SECONDS = 90.0
 FUND_SECONDS = 60.0
 CLI = Path("node_modules/hardhat/dist/src/cli.js")
+MADE = {"node_modules", "artifacts", "cache", "coverage"}
+"""Folders in hardhat/ that are made from the others."""
+TIE = """
+import { isMainThread } from "node:worker_threads";
+if (isMainThread) process.stdin.on("close", () => process.exit(0)).resume().unref();
+"""
+"""Loaded into Node before Hardhat: ends it when its standard input closes, as the system does when the parent dies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,8 @@ class LocalChain:
     def stop(self) -> None:
         """Ask, wait, kill."""
         end_group(self.process)
+        if self.process.stdin is not None:
+            self.process.stdin.close()
 
 
 def end_group(process: subprocess.Popen[bytes], seconds: float = 4.0) -> None:
@@ -85,25 +95,23 @@ def install(cache: Path, progress: Callable[[str], None], stop: threading.Event 
     source = sources()
     if (source / CLI).exists():
         return source
-    lock = source / "package-lock.json"
-    if not lock.exists():
+    if not (source / "package-lock.json").exists():
         raise MissingTool("this installation lacks the local chain's files", "install FLB from its wheel or a clone")
-    folder = cache / f"hardhat-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
+    folder = cache / f"hardhat-{content(source)[:16]}"
     if (folder / CLI).exists():
         return folder
     progress("installing Hardhat from npm, about 120 MB on disk, once")
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
-    ignored = shutil.ignore_patterns("node_modules", "artifacts", "cache", "coverage")
     try:
-        shutil.copytree(source, part, ignore=ignored)
+        shutil.copytree(source, part, ignore=shutil.ignore_patterns(*MADE))
     except OSError as error:
         raise MissingTool(f"Hardhat cannot be installed into {cache}", "choose a cache that you may write") from error
     binaries = node_binaries()
     # npm must run under the same Node, or it drops Hardhat's native part without a word
     environment = {
         **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{binaries}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{binaries}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     }
     npm = shutil.which("npm", path=environment["PATH"])
     try:
@@ -115,6 +123,17 @@ def install(cache: Path, progress: Callable[[str], None], stop: threading.Event 
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder
+
+
+def content(source: Path) -> str:
+    """SHA-256, in hex, of names and bytes of the files that an installation copies; links count as what they lead to."""
+    total = hashlib.sha256()
+    for folder, names, files in os.walk(source, followlinks=True):
+        names[:] = sorted(set(names) - MADE)
+        for path in (Path(folder, name) for name in sorted(files)):
+            held = hashlib.sha256(path.read_bytes()).hexdigest()
+            total.update(f"{path.relative_to(source).as_posix()}\0{held}\n".encode())
+    return total.hexdigest()
 
 
 def _run(command: list[str], cwd: Path, env: dict[str, str], stop: threading.Event | None) -> None:
@@ -157,9 +176,16 @@ def check_port(port: int, setting: str) -> None:
 
 
 def start(
-    folder: Path, log: IO[bytes], port: int = 0, block_ms: int | None = None, stop: threading.Event | None = None
+    folder: Path,
+    log: IO[bytes],
+    port: int = 0,
+    block_ms: int | None = None,
+    stop: threading.Event | None = None,
+    tied: bool = False,
 ) -> LocalChain:
     """Start the node and wait until it answers; a block every `block_ms`, or one for each transaction.
+
+    A `tied` node ends with this process, even if that is killed; another one outlives it.
 
     Raises PortTaken, MissingTool or ChildFailed, and KeyboardInterrupt once `stop` is set. A signal handler sets it:
     an exception out of a handler could come between the start of the child and its name here.
@@ -171,9 +197,13 @@ def start(
     environment = {**os.environ, "HARDHAT_DISABLE_TELEMETRY_PROMPT": "true"}
     if block_ms:
         environment["BLOCK_MS"] = str(block_ms)
-    command = [str(node_binaries() / "node"), str(folder / CLI), "node", "--hostname", "127.0.0.1", "--port", str(port)]
+    tie = ["--import", "data:text/javascript," + quote(TIE)] if tied else []
+    command = [
+        str(node_binaries() / "node"), *tie, str(folder / CLI), "node", "--hostname", "127.0.0.1", "--port", str(port),
+    ]  # fmt: skip
+    # the write end of the pipe is inherited by no child, so it closes with this process however that ends
     process = subprocess.Popen(
-        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+        command, cwd=folder, env=environment, stdin=subprocess.PIPE if tied else subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
         start_new_session=True,
     )  # fmt: skip
     chain = LocalChain(process, f"http://127.0.0.1:{port}")
@@ -196,8 +226,8 @@ def start(
 
 @contextmanager
 def running(folder: Path, log: IO[bytes], port: int = 0) -> Iterator[LocalChain]:
-    """A node for the length of a block."""
-    chain = start(folder, log, port)
+    """A node for the length of a block of code, or of this process if that is killed."""
+    chain = start(folder, log, port, tied=True)
     try:
         yield chain
     finally:
@@ -213,9 +243,11 @@ def fund(rpc: Rpc, address: bytes, ether: int = 100) -> None:
 
     if rpc.chain_id() != CHAIN_ID:
         raise Refused(f"chain {rpc.chain_id()} is not a local chain", "buy its coin, or ask who runs the chain")
-    rich = rpc.call("eth_accounts")[0]
+    accounts = rpc.call("eth_accounts")
+    if not isinstance(accounts, list) or not accounts:
+        raise Refused(f"the chain at {rpc.url} has no account that gives test coins", "run one with flb chain up")
     value = hex(ether * 10**18)
-    tx = rpc.call("eth_sendTransaction", {"from": rich, "to": "0x" + address.hex(), "value": value})
+    tx = rpc.call("eth_sendTransaction", {"from": accounts[0], "to": "0x" + address.hex(), "value": value})
     deadline = time.monotonic() + FUND_SECONDS
     while rpc.call("eth_getTransactionReceipt", tx) is None:
         if time.monotonic() > deadline:

@@ -8,12 +8,15 @@ dropped and the run is read again from its deploy block: events are few, and a f
 from dataclasses import dataclass, field
 from typing import Any
 
+from eth_abi.abi import decode, encode
+
+from flb.chain import abi
 from flb.chain.events import from_log
-from flb.chain.rpc import Rpc, lost
+from flb.chain.rpc import MALFORMED, Rpc, lost, malformed
 from flb.errors import ChainUnavailable, ContractRefused
 from flb.events import ChainEvent
 from flb.roster import RunView, fold
-from flb.types import Address, Block, Digest, Domain
+from flb.types import Address, Block, Domain
 
 RANGE = 2_000
 """Blocks a request: hosted endpoints refuse long ranges."""
@@ -47,8 +50,8 @@ class Registry:
 
     def holds(self, place: Block) -> bool:
         """Whether the chain still has this block."""
-        block = self.rpc.block(place.number)
-        return block is not None and bytes.fromhex(block["hash"][2:]) == place.hash
+        header = self.rpc.block(place.number)
+        return header is not None and header.block.hash == place.hash
 
     def rewind(self) -> None:
         """Forget everything; make sure that the run is there at all."""
@@ -57,21 +60,23 @@ class Registry:
 
     def check_run(self) -> None:
         """Raise LostChain unless this chain has the run's contract at its address."""
-        code = self.rpc.call("eth_getCode", "0x" + self.domain.run.hex(), "latest")
-        if code in ("0x", "") or self.rpc.chain_id() != self.domain.chain_id:
+        code = self.rpc.data("eth_getCode", "0x" + self.domain.run.hex(), "latest")
+        if not code or self.rpc.chain_id() != self.domain.chain_id:
             raise lost(self.rpc.url, self.domain.run)
         if self.rpc.block_number() < self.deploy_block:
             raise lost(self.rpc.url, self.domain.run)
 
     def read(self, start: int, end: int) -> None:
         """Fold the events of a range of blocks and move the cursor behind it."""
-        block = self.rpc.block(end)
-        if block is None:
+        header = self.rpc.block(end)
+        if header is None:
             raise ChainUnavailable(f"the chain at {self.rpc.url} lost block {end} while it was read", "trying again")
         logs = self.rpc.call(
             "eth_getLogs",
             {"address": "0x" + self.domain.run.hex(), "fromBlock": hex(start), "toBlock": hex(end)},
         )
+        if not isinstance(logs, list):
+            raise malformed(self.rpc.url, "eth_getLogs")
         found = sorted(
             (event for event in map(from_log, logs) if event is not None),
             key=lambda event: (event.place.block.number, event.place.index),
@@ -83,14 +88,14 @@ class Registry:
             raise ChainUnavailable(f"the chain at {self.rpc.url} was reordered while it was read", "trying again")
         self.view = fold(found, self.view)
         self.events += found
-        self.cursor = Block(end, Digest(bytes.fromhex(block["hash"][2:])))
+        self.cursor = Block(end, header.block.hash)
 
 
 def find_deploy_block(rpc: Rpc, run: Address) -> int:
     """The block in which the run's contract appeared, by bisection over its code; 0 where old state is not kept."""
 
     def there(number: int) -> bool:
-        return bool(rpc.call("eth_getCode", "0x" + run.hex(), hex(number)) not in ("0x", ""))
+        return bool(rpc.data("eth_getCode", "0x" + run.hex(), hex(number)))
 
     low, high = 0, rpc.block_number()
     if not there(high):
@@ -105,12 +110,13 @@ def find_deploy_block(rpc: Rpc, run: Address) -> int:
 
 
 def call_view(rpc: Rpc, run: Address, name: str, *values: Any) -> tuple[Any, ...]:
-    """Call a view function of the run."""
-    from eth_abi.abi import decode, encode
-
-    from flb.chain import abi
-
+    """Call a view function of the run. Raises ChainUnavailable, or LostChain where no contract answers."""
     item = abi.load("FLBRun").functions[name]
     data = item.signature[:4] + encode(item.inputs, values)
-    answer = rpc.call("eth_call", {"to": "0x" + run.hex(), "data": "0x" + data.hex()}, "latest")
-    return tuple(decode(item.outputs, bytes.fromhex(answer[2:])))
+    answer = rpc.data("eth_call", {"to": "0x" + run.hex(), "data": "0x" + data.hex()}, "latest")
+    if not answer:
+        raise lost(rpc.url, run)  # an address without code answers every call with nothing
+    try:
+        return tuple(decode(item.outputs, answer))
+    except MALFORMED as error:
+        raise malformed(rpc.url, "eth_call") from error

@@ -4,6 +4,7 @@
 import re
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from eth_abi.abi import decode
@@ -12,9 +13,22 @@ from web3 import HTTPProvider
 from web3.exceptions import Web3Exception
 
 from flb.chain import abi
+from flb.chain.events import digest
 from flb.errors import ChainUnavailable, ContractRefused, LostChain
+from flb.types import Block
 
 TIMEOUT_SECONDS = 30
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError, DecodingError)
+"""What reading an answer of another form than the standard's raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What is read of a block. `base_fee` is in wei a gas, None on a chain without EIP-1559."""
+
+    block: Block
+    base_fee: int | None
 
 
 @dataclass(slots=True)
@@ -26,9 +40,15 @@ class Rpc:
 
     def __post_init__(self) -> None:
         # Retries are the caller's: it knows what else to do while the chain is away.
-        self.provider = HTTPProvider(
-            self.url, request_kwargs={"timeout": TIMEOUT_SECONDS}, exception_retry_configuration=None
-        )
+        options: dict[str, Any] = {"timeout": TIMEOUT_SECONDS}
+        try:
+            host = urlsplit(self.url).hostname
+        except ValueError:
+            host = None  # no address at all; the first call says so
+        if host in LOOPBACK:
+            # the user's HTTP_PROXY knows nothing about this machine's own ports
+            options["proxies"] = {"no_proxy": ",".join(LOOPBACK)}
+        self.provider = HTTPProvider(self.url, request_kwargs=options, exception_retry_configuration=None)
 
     def call(self, method: str, *params: Any) -> Any:
         """One request. Raises ChainUnavailable, or ContractRefused for a revert."""
@@ -45,17 +65,42 @@ class Rpc:
             raise ChainUnavailable(f"what answers at {self.url} is no chain", "correct chain.rpc")
         return answer["result"]
 
+    def quantity(self, method: str, *params: Any) -> int:
+        """One request whose answer is a number. Raises as `call` does."""
+        answer = self.call(method, *params)
+        try:
+            return int(answer, 16)
+        except MALFORMED as error:
+            raise malformed(self.url, method) from error
+
+    def data(self, method: str, *params: Any) -> bytes:
+        """One request whose answer is a string of bytes. Raises as `call` does."""
+        answer = self.call(method, *params)
+        try:
+            return bytes.fromhex(answer.removeprefix("0x"))
+        except MALFORMED as error:
+            raise malformed(self.url, method) from error
+
     def chain_id(self) -> int:
         """The chain's id."""
-        return int(self.call("eth_chainId"), 16)
+        return self.quantity("eth_chainId")
 
     def block_number(self) -> int:
         """Number of the newest block."""
-        return int(self.call("eth_blockNumber"), 16)
+        return self.quantity("eth_blockNumber")
 
-    def block(self, number: int) -> Any:
-        """A block's header by number, None where there is none."""
-        return self.call("eth_getBlockByNumber", hex(number), False)
+    def block(self, number: int | None) -> Header | None:
+        """A block's header by number, or the newest one for None; None where there is none."""
+        tag = "latest" if number is None else hex(number)
+        answer = self.call("eth_getBlockByNumber", tag, False)
+        if answer is None:
+            return None
+        try:
+            fee = answer.get("baseFeePerGas")
+            block = Block(int(answer["number"], 16), digest(answer["hash"]))
+            return Header(block, None if fee is None else int(fee, 16))
+        except MALFORMED as error:
+            raise malformed(self.url, "eth_getBlockByNumber") from error
 
 
 def _fault(url: str, error: Any) -> Exception:
@@ -86,6 +131,11 @@ def refusal(data: bytes) -> ContractRefused:
             except DecodingError:
                 break
     return ContractRefused("revert", (data,))
+
+
+def malformed(url: str, method: str) -> ChainUnavailable:
+    """The error for an answer of another form than the standard's."""
+    return ChainUnavailable(f"the answer of {url} to {method} is malformed", "use another RPC endpoint")
 
 
 def lost(url: str, run: bytes) -> LostChain:

@@ -10,8 +10,9 @@ from eth_abi.abi import encode
 from eth_account import Account
 
 from flb.chain import abi
-from flb.chain.rpc import Rpc
-from flb.errors import ChainUnavailable, ContractRefused
+from flb.chain.events import digest
+from flb.chain.rpc import MALFORMED, Rpc, malformed
+from flb.errors import ChainUnavailable, ContractRefused, Refused
 from flb.identity import address_of
 from flb.records import Roll
 from flb.types import Address, Block, Digest, Round
@@ -52,22 +53,26 @@ class Sender:
         return address_of(self.key)
 
     def send(self, to: Address | None, data: bytes) -> Mined:
-        """Simulate, sign, send, and wait for the receipt. Raises ContractRefused or ChainUnavailable."""
+        """Simulate, sign, send, and wait for the receipt. Raises Refused, mostly ContractRefused, or ChainUnavailable."""
         fields: dict[str, Any] = {"from": "0x" + self.address.hex(), "data": "0x" + data.hex()}
         if to is not None:
             fields["to"] = "0x" + to.hex()
         with self.lock:
-            gas = int(int(self.rpc.call("eth_estimateGas", fields), 16) * GAS_MARGIN)
-            base = int(self.rpc.call("eth_getBlockByNumber", "latest", False)["baseFeePerGas"], 16)
+            gas = int(self.rpc.quantity("eth_estimateGas", fields) * GAS_MARGIN)
+            newest = self.rpc.block(None)
+            if newest is None:
+                raise malformed(self.rpc.url, "eth_getBlockByNumber")
+            if newest.base_fee is None:
+                raise Refused(f"the chain at {self.rpc.url} has no base fee", "use a chain with EIP-1559 fees")
             if self.nonce is None:
-                self.nonce = int(self.rpc.call("eth_getTransactionCount", fields["from"], "pending"), 16)
+                self.nonce = self.rpc.quantity("eth_getTransactionCount", fields["from"], "pending")
             transaction = {
                 "type": 2,
                 "chainId": self.rpc.chain_id(),
                 "nonce": self.nonce,
                 "gas": gas,
                 "maxPriorityFeePerGas": TIP,
-                "maxFeePerGas": 2 * base + TIP,
+                "maxFeePerGas": 2 * newest.base_fee + TIP,
                 "value": 0,
                 "data": fields["data"],
                 **({"to": to} if to is not None else {}),
@@ -99,12 +104,13 @@ class Sender:
         while time.monotonic() < deadline:
             receipt = self.rpc.call("eth_getTransactionReceipt", "0x" + tx.hex())
             if receipt is not None:
-                if int(receipt["status"], 16) != 1:
+                try:
+                    good, mined = int(receipt["status"], 16) == 1, _mined(tx, receipt)
+                except MALFORMED as error:
+                    raise malformed(self.rpc.url, "eth_getTransactionReceipt") from error
+                if not good:
                     raise ContractRefused("revert", (tx,), "it was mined, but the state had changed in between")
-                block = Block(int(receipt["blockNumber"], 16), Digest(bytes.fromhex(receipt["blockHash"][2:])))
-                made = receipt.get("contractAddress")
-                contract = Address(bytes.fromhex(made[2:])) if made else None
-                return Mined(tx, int(receipt["gasUsed"], 16), block, tuple(receipt["logs"]), contract)
+                return mined
             time.sleep(POLL_SECONDS)
         with self.lock:
             self.nonce = None  # the chain may have dropped it, and every later nonce would wait behind the gap
@@ -158,6 +164,13 @@ class Sender:
     def expire(self, number: Round) -> Mined:
         """Void a round."""
         return self.invoke("expire", number)
+
+
+def _mined(tx: Digest, receipt: Any) -> Mined:
+    block = Block(int(receipt["blockNumber"], 16), digest(receipt["blockHash"]))
+    made = receipt.get("contractAddress")
+    contract = Address(bytes.fromhex(made[2:])) if made else None
+    return Mined(tx, int(receipt["gasUsed"], 16), block, tuple(receipt["logs"]), contract)
 
 
 def calldata(contract: str, name: str, *values: Any) -> bytes:

@@ -158,6 +158,14 @@ def ended(process: "subprocess.Popen[str]", number: int) -> tuple[int, str, str]
     return process.returncode, out, err
 
 
+def working(process: psutil.Process) -> bool:
+    """Whether it lives; a zombie that nobody collects, as in a container without an init, does not."""
+    try:
+        return process.is_running() and bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def await_child(process: "subprocess.Popen[str]") -> psutil.Process:
     """The node, as soon as it is there."""
     deadline = time.monotonic() + 30
@@ -190,6 +198,22 @@ def test_up__signal_while_starting__ends_with_zero_and_leaves_no_child(tmp_path:
     child = await_child(process)
     assert ended(process, number) == (0, "", "")
     assert not child.is_running()
+
+
+def test_up__killed_without_a_chance_to_stop__takes_the_node_with_it(tmp_path: Path) -> None:
+    process = up(tmp_path, "--port", "0", "--json")
+    assert process.stdout is not None
+    url = json.loads(process.stdout.readline())["url"]
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert children
+    process.kill()
+    process.communicate(timeout=STOP_SECONDS)
+    deadline = time.monotonic() + STOP_SECONDS
+    while any(working(child) for child in children):
+        assert time.monotonic() < deadline, "the node outlived the command"
+        time.sleep(0.02)
+    with pytest.raises(ChainUnavailable):
+        Rpc(url).chain_id()
 
 
 def test_up__node_that_dies__is_reported(tmp_path: Path) -> None:

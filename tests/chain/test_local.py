@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -19,7 +20,7 @@ from flb.chain.rpc import Rpc
 from flb.chain.sender import Sender
 from flb.errors import ChildFailed, PortTaken, Refused
 from flb.types import Address
-from tests.chains import cache, serving
+from tests.chains import ROOT, cache, serving
 
 pytestmark = pytest.mark.chain
 
@@ -74,6 +75,39 @@ def test_stop__running_node__leaves_no_process_of_its_group(tmp_path: Path) -> N
     assert chain.process.returncode is not None
     assert_gone(chain.process.pid)
     chain.stop()  # once more does no harm
+
+
+UNTIED = """
+import sys
+from pathlib import Path
+from flb.chain import local
+with open(sys.argv[2], "wb") as log:
+    print(local.start(Path(sys.argv[1]), log).process.pid)
+"""
+
+
+def test_start__untied__outlives_the_process_that_started_it(tmp_path: Path) -> None:
+    """`flb demo --keep` leaves its chain running."""
+    command = [sys.executable, "-c", UNTIED, str(local.install(cache(), print)), str(tmp_path / "log")]
+    node = psutil.Process(int(subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=60).stdout))
+    try:
+        with pytest.raises(psutil.TimeoutExpired):
+            node.wait(0.5)
+        # `wait` also ends early for a zombie: this one must be working
+        assert node.status() != psutil.STATUS_ZOMBIE
+    finally:
+        node.kill()
+        assert_gone(node.pid)
+
+
+def test_start__tied_child_that_ends_at_once__is_not_waited_for(tmp_path: Path) -> None:
+    """The pipe that ties the node must not keep it alive."""
+    (tmp_path / local.CLI).parent.mkdir(parents=True)
+    (tmp_path / local.CLI).write_text("")
+    began = time.monotonic()
+    with (tmp_path / "log").open("wb") as log, pytest.raises(ChildFailed):
+        local.start(tmp_path, log, tied=True)
+    assert time.monotonic() - began < 10
 
 
 def test_start__asked_to_stop_while_starting__ends_the_child(tmp_path: Path) -> None:

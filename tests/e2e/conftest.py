@@ -16,9 +16,9 @@ NAMES = ("owner", "aggregator", "node-1", "node-2", "node-3")
 KEYS = {name: bytes(keccak256(name.encode())) for name in NAMES}
 """Known keys, so that two federations train with the same seeds."""
 SETTINGS = {
-    "lora": {"r": 2, "alpha": 4},
+    "lora": {"r": 2, "alpha": 4, "mode": "alternate"},
     "training": {"local_steps": 2, "batch_size": 2, "learning_rate": 0.01, "max_length": 64},
-    "run": {"steps": 2, "audit": "public"},
+    "run": {"steps": 2, "audit": "public", "codec": "bf16"},
 }
 Make = Callable[[str], Federation]
 

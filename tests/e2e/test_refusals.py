@@ -195,6 +195,25 @@ def test_daemons__chain_restarted_and_empty__say_so_and_end(make: Make) -> None:
             assert "Traceback" not in child.log.read_text()
 
 
+def test_node__sigterm_while_it_waits__exits_zero_in_five_seconds(started: Federation) -> None:
+    child = started.spawn("node-3")  # a member from the next opening on: it waits
+    for _ in range(400):
+        if "waiting reason=not drawn" in child.log.read_text():
+            break
+        assert child.process.poll() is None, child.last_line()
+        signal.sigtimedwait([], 0.05)
+    child.process.send_signal(signal.SIGTERM)
+    assert child.process.wait(5) == 0 and "Traceback" not in child.log.read_text()
+
+
+@pytest.mark.parametrize("package", ["flb_node", "flb_aggregator"])
+def test_daemon__workdir_that_is_a_file__is_one_sentence(started: Federation, tmp_path: Path, package: str) -> None:
+    (tmp_path / "file").write_text("x")
+    name, key = ("node-1", "client.workdir") if package == "flb_node" else ("aggregator", "server.workdir")
+    code, sentence = daemon(started, name, {key: str(tmp_path / "file")}, tmp_path)
+    assert code == 24 and "a file could not be used" in sentence
+
+
 def test_demo__sigterm__leaves_no_process(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "flb_cli.main", "demo", "--json", "--workdir", str(tmp_path / "demo")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -28,12 +28,12 @@ def test_parse__empty__is_the_defaults() -> None:
 
 def test_parse__values__are_typed_and_paths_count_from_the_file() -> None:
     config = parse(
-        "dataset_name: data/mine.jsonl\nnum_clients: 3\ntraining:\n  learning_rate: 1e-3\nlora:\n"
+        "dataset_name: data/mine.jsonl\ntraining:\n  learning_rate: 1e-3\nlora:\n"
         "  target_modules: [q_proj, v_proj]\nrun:\n  norm_bound: 16\n  server_optimizer: {learning_rate: 1}\n"
         "model: {model_path: /models/x}\n",
         HERE,
     )
-    assert config.dataset_name == Path("/somewhere/data/mine.jsonl") and config.num_clients == 3
+    assert config.dataset_name == Path("/somewhere/data/mine.jsonl")
     assert config.training.learning_rate == 0.001 and config.lora.target_modules == ("q_proj", "v_proj")
     assert config.run.norm_bound == 16 and config.run.server_optimizer.learning_rate == 1.0
     assert config.model.model_path == Path("/models/x")
@@ -55,6 +55,11 @@ def test_parse__values__are_typed_and_paths_count_from_the_file() -> None:
         ("- a\n", "line 1: the file is not a list of keys"),
         ("lora:\n  r: 8\n  r: 9\n", "line 3: lora.r stands there twice"),
         ("run:\n  fraction: 0\n", "line 2: run.fraction is 0.0: give a number from 0 to 1"),
+        ("dataset_name: 2024-13-45\n", "line 1: dataset_name is '2024-13-45': write a plain value"),
+        ("dataset_name: !foo bar\n", "line 1: dataset_name is 'bar': write a plain value"),
+        ("training:\n  learning_rate: -1\n", "line 2: training.learning_rate is -1.0: give a number of 0 or more"),
+        ("training:\n  learning_rate: .nan\n", "line 2: training.learning_rate is nan"),
+        ("run:\n  steps: 5000000000\n", "line 2: run.steps is 5000000000: give a number below 2^32"),
         ("lora:\n  r: 0\n", "line 2: lora.r is 0: give at least 1"),
         ("run:\n  value_bound: 3\n", "line 2: run.value_bound is 3: give a power of two"),
         ("training:\n  seed: -1\n", "line 2: training.seed is -1: give 0 or more"),
@@ -86,6 +91,7 @@ def test_parse__full_width_colon__is_named_as_such(text: str, line: int) -> None
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("num_clients: 3\n", "line 1: num_clients belongs to flb simulate"),
         ("client:\n  local_dp: true\n", "line 2: local privacy is not in this version; set client.local_dp: false"),
         ("model:\n  quantization: 8\n", "line 2: quantized base models are not in this version"),
         ("model:\n  quantization: 4\n", "set model.quantization: null"),

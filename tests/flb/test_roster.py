@@ -115,3 +115,24 @@ def test_memory_registry__the_simulator__follows_the_contract() -> None:
     registry.start()
     opening = registry.view().opening
     assert opening is not None and len(opening.roster) == 3 and rolls_in(()) == []
+
+
+def test_fold__new_aggregator__leads_from_the_next_opening_on() -> None:
+    one, two = (Address(bytes([n]) * 20) for n in (1, 2))
+    before = [chain.ChainAggregatorSet(place(1), one, Round(1)), started(2)]
+    view = roster.fold([*before, chain.ChainAggregatorSet(place(3), two, Round(2))])
+    assert view.aggregator == one
+    view = roster.fold([chain.ChainRoundVoided(place(4), Round(1), D, D, Seconds(300))], view)
+    assert view.aggregator == two
+
+
+def test_fold__rejoin__a_root_registered_again_counts_again() -> None:
+    node = members(8)[0].node
+    data = [chain.ChainDatasetRegistered(place(n), node, D, n, 10) for n in (2, 5)]
+    view = roster.fold([joined(1, 0), data[0], chain.ChainNodeLeft(place(3), node), joined(4, 0), data[1]])
+    assert view.members[node].records == 10
+
+
+def test_cohort__more_members_than_max_cohort__draws_no_more() -> None:
+    rounds = dataclasses.replace(small_spec().rounds, max_cohort=5)
+    assert len(roster.cohort(members(8), D, rounds)) == 5

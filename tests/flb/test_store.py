@@ -106,6 +106,8 @@ def test_blob_store__parts_of_a_killed_process__are_swept(tmp_path: Path) -> Non
     store = BlobStore(tmp_path / "blobs")
     (store.folder / ".1.aa.part").write_bytes(b"half")
     BlobStore(tmp_path / "blobs")
+    assert len(list(store.folder.iterdir())) == 1, "a reader touches nothing"
+    BlobStore(tmp_path / "blobs", sweep=True)
     assert list(store.folder.iterdir()) == []
 
 

@@ -68,22 +68,6 @@ def test_combine__any_order_of_updates__gives_the_same_bytes(tmp_path: Path) -> 
     assert run(small_spec(), 1, tmp_path)[0] == run(small_spec(), 1, tmp_path, order=-1)[0]
 
 
-def test_combine__claims_ten_times_its_records__changes_no_byte(tmp_path: Path) -> None:
-    from flb.aggregation.mean import weight_of
-
-    spec = small_spec()
-    store = BlobStore(tmp_path / "blobs")
-    base = make_adapter_zero(spec.tensors, 0, store)
-    results = []
-    for claim in (100, 1000):
-        items = inputs(spec, 1, tmp_path / "updates", base)
-        items[0] = Input(weight_of(claim, 100, spec.ring.weight_cap), items[0].path)
-        out = bytearray()
-        combine(spec, Step(1), store.path(base), items, out.extend)
-        results.append(bytes(out))
-    assert results[0] == results[1]
-
-
 def test_combine__server_learning_rate_zero__is_the_base(tmp_path: Path) -> None:
     still = dataclasses.replace(small_spec().server_optimizer, learning_rate=0.0)
     result, base, _ = run(dataclasses.replace(small_spec(), server_optimizer=still), 1, tmp_path)

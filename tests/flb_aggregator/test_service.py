@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from flb import errors
 from flb.errors import FLBError
 from flb.merkle import keccak256
-from flb.types import Digest, Manifest, Member, Round
+from flb.types import Digest, Manifest, Member
 from flb.v1 import aggregator_service_pb2 as pb
 from flb.v1 import aggregator_service_pb2_grpc as pb_grpc
 from flb.wire import messages
@@ -64,36 +64,6 @@ def test_upload__honest__gets_a_receipt_and_a_repeat_gets_the_same(served: Serve
     assert first[0].weight == 100 and leftovers(served) == []
     header_only = stream(uplink, manifest, [], key_for(member)).receipt
     assert messages.receipt_from_proto(header_only) == first
-
-
-def test_run__three_nodes__seals_every_round_and_serves_what_it_left(served: Served, tmp_path: Path) -> None:
-    for step in range(1, served.spec.rounds.steps + 1):
-        served.await_true(lambda step=step: served.daemon.state.opening and served.daemon.state.opening.step == step)
-        for member in served.opening().cohort:
-            manifest, blob = update(served, member)
-            deliver(served.uplink(member), manifest, blob, tmp_path, key_for(member))
-    served.await_true(lambda: served.daemon.view.finished)
-    member = served.daemon.view.openings[Round(1)].roster[0]
-    uplink = served.uplink(member)
-    with translated():
-        audit = uplink.stub.GetRoundAudit(pb.GetRoundAuditRequest(round=1), metadata=uplink.session())
-    assert len(audit.updates) == 3 and audit.adapter == served.daemon.view.rolls[0].adapter_digest
-    for digest in (audit.record, audit.adapter, *audit.updates, served.daemon.view.spec):
-        path = uplink.download(Digest(digest), served.daemon.blobs.__class__(tmp_path / "mine"), lambda d, s: None)
-        assert path.name == digest.hex()
-    assert (served.folder / "adapters" / "step-0003" / "adapter_model.safetensors").exists()
-    with pytest.raises(errors.NotListed), translated():
-        uplink.stub.GetRoundAudit(pb.GetRoundAuditRequest(round=9), metadata=uplink.session())
-
-
-CASES: list[tuple[dict[str, Any], type[FLBError], str]] = [
-    ({"spec": Digest(b"\x09" * 32)}, errors.UnknownRun, "NOT_FOUND"),
-    ({"round": Round(7)}, errors.WrongRound, "FAILED_PRECONDITION"),
-    ({"seed": Digest(b"\x09" * 32)}, errors.WrongRound, "FAILED_PRECONDITION"),
-    ({"size": 1 << 40}, errors.TooLarge, "RESOURCE_EXHAUSTED"),
-    ({"base": Digest(b"\x09" * 32)}, errors.WrongBase, "FAILED_PRECONDITION"),
-    ({"dataset_root": Digest(b"\x09" * 32)}, errors.NoDataset, "FAILED_PRECONDITION"),
-]
 
 
 @pytest.mark.parametrize(("changes", "error", "status"), CASES)
@@ -255,32 +225,3 @@ def test_health_and_reflection__answer_without_a_session(served: Served) -> None
     for name in ("", "flb.v1.AggregatorService"):
         answer = stub.Check(health_pb2.HealthCheckRequest(service=name))
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
-
-
-def test_restart__receipts_and_offsets__survive(tmp_path: Path) -> None:
-    with serve(tmp_path / "aggregator", small_spec()) as first:
-        registry, (one, two, _) = first.registry, first.opening().cohort
-        manifest, blob = update(first, one)
-        receipt = deliver(first.uplink(one), manifest, blob, tmp_path, key_for(one))
-        half, other = update(first, two)
-        with pytest.raises(errors.Truncated):
-            stream(first.uplink(two), half, [other[:50_000]], key_for(two))
-        spec = first.spec
-    with serve(tmp_path / "aggregator", spec, registry) as second:
-        second.opening()
-        assert deliver(second.uplink(one), manifest, blob, tmp_path, key_for(one)) == receipt
-        uplink = second.uplink(two)
-        query = pb.QueryUploadRequest(round=half.round, seed=half.seed)
-        assert uplink.stub.QueryUpload(query, metadata=uplink.session()).committed == 50_000
-
-
-def test_reorg__undone_roll__is_sealed_again_with_the_same_record(served: Served, tmp_path: Path) -> None:
-    for member in served.opening().cohort:
-        manifest, blob = update(served, member)
-        deliver(served.uplink(member), manifest, blob, tmp_path, key_for(member))
-    served.await_true(lambda: len(served.daemon.view.rolls) == 1)
-    before = served.daemon.view.rolls[0]
-    served.registry.undo(1)
-    served.await_true(lambda: served.daemon.view.rolls and served.daemon.view.rolls[0].seed != before.seed)
-    after = served.daemon.view.rolls[0]
-    assert (after.record_digest, after.adapter_digest) == (before.record_digest, before.adapter_digest)

@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an endpoint answers becomes a result, ContractRefused or ChainUnavailable, and nothing else."""
 
+import json
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from eth_abi.abi import encode
 
+from flb.chain import local
+from flb.chain.deploy import Settings, create_run
+from flb.chain.registry import Registry, call_view, find_deploy_block
 from flb.chain.rpc import Rpc, _fault
-from flb.errors import ChainUnavailable, ContractRefused
+from flb.chain.sender import Sender
+from flb.errors import ChainUnavailable, ContractRefused, FLBError, LostChain, Refused
 from flb.merkle import keccak256
+from flb.types import ZERO_DIGEST, Address, Domain
 from tests.chains import serving
 
 TOO_EARLY = "0x" + (keccak256(b"FLBTooEarly(uint40)")[:4] + encode(["uint40"], [9])).hex()
@@ -86,3 +93,129 @@ def test_call__nobody_listens__is_chain_unavailable_with_the_setting_to_look_at(
 def test_call__no_web_address__is_chain_unavailable(url: str) -> None:
     with pytest.raises(ChainUnavailable):
         Rpc(url).chain_id()
+
+
+RUN = Address(b"\x11" * 20)
+WORD = "0x" + "22" * 32
+GOOD: dict[str, Any] = {
+    "eth_chainId": "0x7a69",
+    "eth_blockNumber": "0x5",
+    "eth_getCode": "0x60",
+    "eth_getBlockByNumber": {"number": "0x5", "hash": WORD, "baseFeePerGas": "0x1"},
+    "eth_getLogs": [],
+    "eth_estimateGas": "0x5208",
+    "eth_getTransactionCount": "0x0",
+    "eth_sendRawTransaction": WORD,
+    "eth_getTransactionReceipt": {
+        "status": "0x1", "blockNumber": "0x1", "blockHash": WORD, "gasUsed": "0x1", "contractAddress": "0x" + "33" * 20,
+        "logs": [{"topics": ["0x" + keccak256(b"RunCreated(address,address,bytes32)").hex(), "0x" + "00" * 12 + "44" * 20]}],
+    },
+    "eth_accounts": ["0x" + "33" * 20],
+    "eth_sendTransaction": WORD,
+    "eth_call": "0x" + "00" * 32,
+}  # fmt: skip
+SETTINGS = Settings(ZERO_DIGEST, ZERO_DIGEST, 1, 1, 1, RUN, RUN, RUN)
+USES: dict[str, Callable[[Rpc], object]] = {
+    "poll": lambda rpc: Registry(rpc, Domain(31337, RUN), 0).poll(),
+    "find_deploy_block": lambda rpc: find_deploy_block(rpc, RUN),
+    "call_view": lambda rpc: call_view(rpc, RUN, "spec"),
+    "join": lambda rpc: Sender(rpc, b"\x01" * 32, RUN).join(RUN),
+    "create_run": lambda rpc: create_run(Sender(rpc, b"\x01" * 32), RUN, SETTINGS),
+    "fund": lambda rpc: local.fund(rpc, RUN),
+}
+
+
+READ = {
+    "poll": {"eth_chainId", "eth_blockNumber", "eth_getCode", "eth_getBlockByNumber", "eth_getLogs"},
+    "find_deploy_block": {"eth_blockNumber", "eth_getCode"},
+    "call_view": {"eth_call"},
+    "join": {"eth_estimateGas", "eth_getBlockByNumber", "eth_getTransactionCount", "eth_chainId",
+             "eth_getTransactionReceipt"},
+    "create_run": {"eth_getCode", "eth_estimateGas", "eth_getBlockByNumber", "eth_getTransactionCount", "eth_chainId",
+                   "eth_getTransactionReceipt"},
+    "fund": {"eth_chainId", "eth_accounts"},
+}  # fmt: skip
+"""The methods whose answers a use reads."""
+
+
+def spoken(answers: dict[str, Any], asked: set[str] | None = None) -> Callable[[Any], bytes]:
+    """An endpoint that answers each method with what the table says now, and writes down what it was asked."""
+
+    def answer(request: Any) -> bytes:
+        if asked is not None:
+            asked.add(request["method"])
+        return json.dumps({"jsonrpc": "2.0", "id": 1, "result": answers[request["method"]]}).encode()
+
+    return answer
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("use", USES)
+def test_call__malformed_result_of_any_method__is_an_error_of_ours(use: str) -> None:
+    """A hosted endpoint answers null when it lags; nothing it says may end a daemon with a traceback."""
+    answers, asked, refused = dict(GOOD), set[str](), set[str]()
+    with serving(spoken(answers, asked)) as url:
+        rpc = Rpc(url)
+        USES[use](rpc)  # with good answers nothing is refused
+        for method in sorted(asked):
+            partial = [{**GOOD[method], key: None} for key in GOOD[method]] if isinstance(GOOD[method], dict) else []
+            for bad in (None, [], {}, "zz", 5, "0x", [None], *partial):
+                if method == "eth_getTransactionReceipt" and bad is None:
+                    continue  # not mined yet: it would be waited for
+                answers[method] = bad
+                try:
+                    USES[use](rpc)
+                except FLBError:
+                    refused.add(method)
+            answers[method] = GOOD[method]
+    assert refused == READ[use]
+
+
+@pytest.mark.e2e
+def test_send__chain_without_base_fee__is_refused_for_good() -> None:
+    with (
+        serving(spoken({**GOOD, "eth_getBlockByNumber": {"number": "0x5", "hash": WORD}})) as url,
+        pytest.raises(Refused, match="use a chain with EIP-1559 fees"),
+    ):
+        USES["join"](Rpc(url))
+
+
+@pytest.mark.e2e
+def test_call_view__nothing_at_the_address__is_a_lost_chain() -> None:
+    with serving(spoken({**GOOD, "eth_call": "0x"})) as url, pytest.raises(LostChain):
+        USES["call_view"](Rpc(url))
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("accounts", [[], None])
+def test_fund__chain_that_holds_no_accounts__is_refused(accounts: Any) -> None:
+    with serving(spoken({**GOOD, "eth_accounts": accounts})) as url, pytest.raises(Refused, match="flb chain up"):
+        USES["fund"](Rpc(url))
+
+
+@pytest.mark.e2e
+def test_call__proxy_of_the_user__is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    with serving(spoken(GOOD)) as url:
+        assert Rpc(url).chain_id() == 31337
+        assert Rpc(url.replace("127.0.0.1", "localhost")).chain_id() == 31337
+
+
+@pytest.mark.e2e
+def test_call__proxy_of_the_user__is_asked_for_other_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def answer(request: Any) -> bytes:
+        asked.append(request["method"])
+        return spoken(GOOD)(request)
+
+    with serving(answer) as url:
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        for name in ("HTTP_PROXY", "http_proxy"):
+            monkeypatch.setenv(name, url)
+        assert Rpc("http://chain.invalid:8545").chain_id() == 31337
+    assert asked == ["eth_chainId"]
