@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from flb import errors
 from flb.errors import FLBError
 from flb.merkle import keccak256
-from flb.types import Digest, Manifest, Member
+from flb.types import Digest, Manifest, Member, Round
 from flb.v1 import aggregator_service_pb2 as pb
 from flb.v1 import aggregator_service_pb2_grpc as pb_grpc
 from flb.wire import messages
@@ -64,6 +64,16 @@ def test_upload__honest__gets_a_receipt_and_a_repeat_gets_the_same(served: Serve
     assert first[0].weight == 100 and leftovers(served) == []
     header_only = stream(uplink, manifest, [], key_for(member)).receipt
     assert messages.receipt_from_proto(header_only) == first
+
+
+CASES: list[tuple[dict[str, Any], type[FLBError], str]] = [
+    ({"spec": Digest(b"\x09" * 32)}, errors.UnknownRun, "NOT_FOUND"),
+    ({"round": Round(7)}, errors.WrongRound, "FAILED_PRECONDITION"),
+    ({"seed": Digest(b"\x09" * 32)}, errors.WrongRound, "FAILED_PRECONDITION"),
+    ({"size": 1 << 40}, errors.TooLarge, "RESOURCE_EXHAUSTED"),
+    ({"base": Digest(b"\x09" * 32)}, errors.WrongBase, "FAILED_PRECONDITION"),
+    ({"dataset_root": Digest(b"\x09" * 32)}, errors.NoDataset, "FAILED_PRECONDITION"),
+]
 
 
 @pytest.mark.parametrize(("changes", "error", "status"), CASES)

@@ -43,16 +43,6 @@ def test_run__three_nodes__seals_every_round_and_serves_what_it_left(served: Ser
         uplink.stub.GetRoundAudit(pb.GetRoundAuditRequest(round=9), metadata=uplink.session())
 
 
-CASES: list[tuple[dict[str, Any], type[FLBError], str]] = [
-    ({"spec": Digest(b"\x09" * 32)}, errors.UnknownRun, "NOT_FOUND"),
-    ({"round": Round(7)}, errors.WrongRound, "FAILED_PRECONDITION"),
-    ({"seed": Digest(b"\x09" * 32)}, errors.WrongRound, "FAILED_PRECONDITION"),
-    ({"size": 1 << 40}, errors.TooLarge, "RESOURCE_EXHAUSTED"),
-    ({"base": Digest(b"\x09" * 32)}, errors.WrongBase, "FAILED_PRECONDITION"),
-    ({"dataset_root": Digest(b"\x09" * 32)}, errors.NoDataset, "FAILED_PRECONDITION"),
-]
-
-
 def test_restart__receipts_and_offsets__survive(tmp_path: Path) -> None:
     with serve(tmp_path / "aggregator", small_spec()) as first:
         registry, (one, two, _) = first.registry, first.opening().cohort
