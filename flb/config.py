@@ -42,7 +42,7 @@ class LoraConfig:
 
     r: int = setting(8, "rank")
     alpha: int = setting(16, "scale; the adapter counts alpha / r times")
-    dropout: float = setting(0.05, "share of inputs that training drops, 0 to 1")
+    dropout: float = setting(0.05, "share of inputs that training drops, from 0 to below 1")
     target_modules: str | tuple[str, ...] = setting("all-linear", "all-linear, or a list of module names")
     mode: Literal["factors", "alternate"] = setting("factors", "factors (A and B averaged) or alternate (in turn)")
 

@@ -2,8 +2,11 @@
 """config.yaml to `flb.config.Config`: typed, strict, and with file and line in every refusal."""
 
 import difflib
+import math
+import re
 import types
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -13,6 +16,10 @@ from flb.config import NOT_YET, POSITIVE, Config, keys
 from flb.errors import ConfigError
 
 FULL_WIDTH_COLON = "\uff1a"  # what Chinese keyboards write
+FULL_WIDTH_KEY = re.compile(rf"\s*\w+\s*{FULL_WIDTH_COLON}", re.ASCII)
+WHOLE = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
+"""YAML 1.1 has more: 010 is 8 there, and 1:30 is 90. Nobody means that."""
+TEXT, DATE, NULL = (f"tag:yaml.org,2002:{name}" for name in ("str", "timestamp", "null"))
 Node = yaml.nodes.Node
 
 
@@ -29,17 +36,19 @@ def load(path: Path) -> Config:
 
 def parse(text: str, path: Path) -> Config:
     """Read a text; `path` is for messages and relative paths."""
+    for line, written in enumerate(text.splitlines(), 1):
+        if FULL_WIDTH_KEY.match(written):  # before YAML, which would see a text that goes on, and complain further down
+            raise _full_width(path, line)
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except RecursionError as error:
+        raise ConfigError(f"{path}, line 1: it is nested too deeply", "write sections of keys and values") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
-        written = text.splitlines()[line - 1 : line]
-        if any(FULL_WIDTH_COLON in part for part in text.splitlines()[max(0, line - 2) : line]):
-            raise _full_width(path, line) from error
+        written = "".join(text.splitlines()[line - 1 : line])
         what = getattr(error, "problem", None) or "it is not YAML"
-        tab = "\t" in "".join(written)
-        remedy = "indent with spaces, not tabs" if tab else "correct the line"
+        remedy = "indent with spaces, not tabs" if "\t" in written else "correct the line"
         raise ConfigError(f"{path}, line {line}: {what}", remedy) from error
     if root is None:
         return Config()
@@ -71,9 +80,9 @@ class Reader:
     def section(self, kind: Any, node: Node, prefix: str) -> Any:
         """One mapping of known keys."""
         line = node.start_mark.line + 1
+        if node.tag == NULL and prefix:
+            return kind()  # every key below it is left out
         if not isinstance(node, yaml.MappingNode):
-            if isinstance(node, yaml.ScalarNode) and FULL_WIDTH_COLON in str(node.value):
-                raise _full_width(self.path, line)
             name = prefix.rstrip(".") or "the file"
             raise self.fail(line, f"{name} is not a list of keys", "indent its keys below it, one a line")
         hints, known = get_type_hints(kind), keys(kind)
@@ -92,14 +101,22 @@ class Reader:
         """Keys, values and lines of a mapping."""
         for key, value in node.value:
             at = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise self.fail(at, "a key is not a word", "write name: value")
             if FULL_WIDTH_COLON in str(key.value):
                 raise _full_width(self.path, at)
             yield str(key.value), value, at
 
     def unknown(self, name: str, prefix: str, known: list[str], line: int) -> ConfigError:
         """The refusal of a key that nobody knows, with the nearest one."""
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        remedy = f"did you mean {prefix}{near[0]}?" if near else f"known here are {', '.join(known)}"
+        every = list(_every_key(Config, ""))
+        if prefix + name in every:
+            above, _, below = name.rpartition(".")
+            return self.fail(line, f"unknown key {prefix}{name}", f"write {above}: and below it, indented, {below}:")
+        elsewhere = [key for key in every if key.rpartition(".")[2] == name]
+        near = [prefix + key for key in difflib.get_close_matches(name, known, n=1, cutoff=0.5)]
+        meant = " or ".join(elsewhere or near)
+        remedy = f"did you mean {meant}?" if meant else f"known here are {', '.join(known)}"
         return self.fail(line, f"unknown key {prefix}{name}", remedy)
 
     def value(self, kind: Any, node: Node, key: str) -> Any:
@@ -107,37 +124,49 @@ class Reader:
         line = node.start_mark.line + 1
         if hasattr(kind, "__dataclass_fields__"):
             return self.section(kind, node, key + ".")
-        if isinstance(node, yaml.ScalarNode) and FULL_WIDTH_COLON in str(node.value) and "\n" in str(node.value):
-            raise _full_width(self.path, line)
         options = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+        written = str(node.value) if isinstance(node, yaml.ScalarNode) else ""
         try:
             plain = yaml.SafeLoader("").construct_object(node, deep=True)
         except (yaml.YAMLError, ValueError, OverflowError) as error:
-            raise self.fail(line, f"{key} is {getattr(node, 'value', '')!r}", "write a plain value") from error
+            raise self.fail(
+                line, f"{key} is {_short(repr(written) if written else 'no list')}", "write a plain value"
+            ) from error
         for option in options:
-            accepted, result = self.accept(option, plain)
+            accepted, result = self.accept(option, plain, written, node.tag)
             if accepted:
                 return result
-        raise self.fail(line, f"{key} is {plain!r}", f"give {' or '.join(_words(option) for option in options)}")
+        seen = _short(written if written and node.tag != TEXT else repr(plain))
+        raise self.fail(line, f"{key} is {seen}", f"give {' or '.join(_words(option) for option in options)}")
 
-    def accept(self, option: Any, plain: Any) -> tuple[bool, Any]:
-        """Whether a plain YAML value is of one type, and the value as that type."""
+    def accept(self, option: Any, plain: Any, written: str, tag: str) -> tuple[bool, Any]:
+        """Whether a value is of one type, and the value as that type.
+
+        `plain` is what YAML makes of it, `written` how a scalar stands in the file: YAML reads a bare `off` as false,
+        a bare address as a number, a bare 2026-01-02 as a day and 1e-3 as a text.
+        """
         if option is type(None):
             return plain is None, None
         if get_origin(option) is Literal:
-            return plain in get_args(option), plain
+            return written in get_args(option), written
         if get_origin(option) is tuple:
             good = isinstance(plain, list) and bool(plain) and all(type(item) is str for item in plain)
             return good, tuple(plain) if good else None
-        if option is Path:
-            return type(plain) is str and bool(plain), self.resolved(plain)
+        if option in (str, Path):
+            good = bool(written) and (tag in (TEXT, DATE) or written.startswith("0x"))
+            return (good, written) if option is str or not good else self.resolved(written)
         if option is float:
-            return _number(plain)
+            return _number(written)
+        if option is int:
+            return type(plain) is int and bool(WHOLE.fullmatch(written)), plain
         return type(plain) is option, plain
 
-    def resolved(self, plain: Any) -> Path | None:
-        """A path, relative to the file's folder."""
-        return self.path.parent / Path(plain).expanduser() if isinstance(plain, str) else None
+    def resolved(self, written: str) -> tuple[bool, Path | None]:
+        """A path, relative to the file's folder; False where ~ names nobody's home."""
+        try:
+            return True, self.path.parent / Path(written).expanduser()
+        except RuntimeError:
+            return False, None
 
     def check_values(self) -> None:
         """What a type cannot say."""
@@ -148,17 +177,20 @@ class Reader:
             value = self.values.get(key)
             if value is not None and value < 1:
                 raise self.fail(self.lines[key], f"{key} is {value}", "give at least 1")
-        for key, low, high in (("run.fraction", 0.0, 1.0), ("lora.dropout", -1e-9, 1.0)):
-            value = self.values.get(key)
-            if value is not None and not low < value <= high:
-                raise self.fail(self.lines[key], f"{key} is {value}", "give a number from 0 to 1")
+        fraction, dropout = self.values.get("run.fraction"), self.values.get("lora.dropout")
+        if fraction is not None and not 0 < fraction <= 1:
+            raise self.fail(
+                self.lines["run.fraction"], f"run.fraction is {fraction}", "give a number above 0, at most 1"
+            )
+        if dropout is not None and not 0 <= dropout < 1:
+            raise self.fail(self.lines["lora.dropout"], f"lora.dropout is {dropout}", "give a number from 0 to below 1")
         for key in ("run.value_bound", "run.norm_bound"):
             value = self.values.get(key)
             if isinstance(value, int) and (value < 1 or value & (value - 1)):
                 raise self.fail(self.lines[key], f"{key} is {value}", "give a power of two")
         for key in ("training.learning_rate", "run.server_optimizer.learning_rate"):
             value = self.values.get(key)
-            if value is not None and not 0 <= value < float("inf"):
+            if value is not None and value < 0:
                 raise self.fail(self.lines[key], f"{key} is {value}", "give a number of 0 or more")
         for key, value in self.values.items():
             if type(value) is int and value >= 2**32:
@@ -169,23 +201,34 @@ class Reader:
         for key in ("chain.run", "chain.factory"):
             value = self.values.get(key)
             if value is not None and not _is_address(value):
-                raise self.fail(
-                    self.lines[key], f"{key} is {value!r}", "give an address: 0x and 40 hex digits, in quotes"
-                )
+                raise self.fail(self.lines[key], f"{key} is {value!r}", "give an address: 0x and 40 hex digits")
 
 
-def _number(plain: Any) -> tuple[bool, Any]:
-    """YAML reads 1e-3 as text; people mean the number."""
-    if type(plain) in (int, float):
-        return True, float(plain)
+def _every_key(kind: Any, prefix: str) -> Iterator[str]:
+    """All settings with their sections in front."""
+    for item in fields(kind):
+        if hasattr(item.default_factory, "__dataclass_fields__"):
+            yield from _every_key(item.default_factory, f"{prefix}{item.name}.")
+        else:
+            yield prefix + item.name
+
+
+def _number(written: str) -> tuple[bool, float | None]:
+    """A finite number, in the ways that people write it."""
     try:
-        return type(plain) is str, float(plain)
-    except (TypeError, ValueError):
+        value = float(written)
+    except ValueError:
         return False, None
+    return math.isfinite(value), value
 
 
 def _is_address(value: str) -> bool:
     return len(value) == 42 and value.startswith("0x") and all(c in "0123456789abcdefABCDEF" for c in value[2:])
+
+
+def _short(text: str) -> str:
+    """A refused value, cut to the length of a sentence."""
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _words(option: Any) -> str:

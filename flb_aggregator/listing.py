@@ -32,14 +32,14 @@ def updates(roll: ChainRoundRolled, spec: RunSpec, blobs: BlobStore, member: boo
     """Update digests of a sealed round, in order of node address, if this caller may see them."""
     if spec.audit == "off" or (spec.audit == "members" and not member):
         return ()
-    return in_record(blobs, roll.record_digest)
+    try:
+        return in_record(blobs, roll.record_digest)
+    except FLBError:  # another aggregator made the record, and it is not here
+        return ()
 
 
 @lru_cache(maxsize=4096)
 def in_record(blobs: BlobStore, record: Digest) -> tuple[Digest, ...]:
-    """Update digests that a record names; none where the record was made by another aggregator and is not here."""
-    try:
-        closing = records.decode(blobs.get(record)).closing
-    except FLBError:
-        return ()
+    """Update digests that a record names; records never change. Raises FLBError where the record is not here."""
+    closing = records.decode(blobs.get(record)).closing
     return tuple(admitted.manifest.digest for admitted in closing.admitted)

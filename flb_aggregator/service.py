@@ -48,8 +48,8 @@ PHASES = {
     Phase.FINISHED: pb.ROUND_PHASE_FINISHED,
 }
 assert set(PHASES) == set(Phase), "every phase has a name on the wire"
-TRIES = 3
-"""Refused updates of one node in one round."""
+REPLACEMENTS = 3
+"""How often a node may send another update in a round after one was refused."""
 
 
 async def refuse(context: Context, error: FLBError, *trailing: tuple[str, bytes]) -> None:
@@ -226,9 +226,9 @@ class Service(pb_grpc.AggregatorServiceServicer):
             if present is not None:
                 return pb.UploadUpdateResponse(receipt=self.receipt(present))
             tries = (manifest.round, manifest.seed, node)
-            if self.refused.get(tries, 0) >= TRIES:
+            if self.refused.get(tries, 0) > REPLACEMENTS:
                 raise TooManyTries(
-                    f"{TRIES} updates of this node were refused in this round", "wait for the next round"
+                    f"{REPLACEMENTS + 1} updates of this node were refused in this round", "wait for the next round"
                 )
             self.daemon.begin(manifest)
             try:

@@ -2,7 +2,6 @@
 """The demo's judge: an evaluator process that is asked from a thread, so that the live view goes on meanwhile."""
 
 import json
-import os
 import queue
 import subprocess
 import sys
@@ -13,9 +12,6 @@ from typing import Any
 
 from flb.errors import ChildFailed
 from flb_cli.federation import Federation
-
-NICENESS = 10
-"""Judging waits for training where both want the cores: the round is what everybody waits for."""
 
 
 @dataclass(slots=True)
@@ -42,7 +38,6 @@ class Evaluator:
         ]  # fmt: skip
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self.process = self.federation.spawn_command("evaluator", command, **pipes).process
-        os.setpriority(os.PRIO_PROCESS, self.process.pid, NICENESS)
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 

@@ -163,7 +163,7 @@ class Federation:
                 command,
                 **{"stdin": subprocess.DEVNULL, "stdout": file, **options},
                 stderr=file,
-                process_group=0,  # its own group, but one session for all: there, niceness counts among them
+                process_group=0,  # its own group: it can be ended with whatever it started
             )
         child = Child(name, process, log)
         self.children[name] = child

@@ -94,7 +94,6 @@ class AggregatorServiceServicer(object):
 
     def GetRun(self, request, context):
         """The run spec and the aggregator's signature. No session. The caller compares the spec's SHA-256 with the chain.
-        UNAVAILABLE: the aggregator has not read the chain yet; try again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,7 +119,7 @@ class AggregatorServiceServicer(object):
         """The bytes of a blob from an offset on, in chunks of at most 1 MiB. To resume, ask again from the first byte that
         is missing; the caller checks SHA-256 over the whole. Adapters, records and the spec are open to everybody;
         updates follow the run's `audit` setting once their round's roll is final.
-        NOT_FOUND: unknown, or not listed for this caller. OUT_OF_RANGE: the offset lies beyond the end.
+        NOT_FOUND: unknown, or not listed for this caller. INVALID_ARGUMENT: the offset lies beyond the end.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -152,8 +151,8 @@ class AggregatorServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetRoundAudit(self, request, context):
-        """What a sealed round left: digests of its record and of the blobs that this caller may download. Session, unless
-        `audit` is public.
+        """What a sealed round left: digests of its record and of the blobs that this caller may download. Without a session
+        the caller is a stranger and sees updates only where `audit` is public.
         NOT_FOUND: no such round, or its roll is not final.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -4,10 +4,13 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flb.config import Config, refuse_off_chain, require
 from flb.config_file import load, parse
 from flb.errors import ConfigError
+from flb_cli.init import render
 
 pytestmark = pytest.mark.unit
 
@@ -46,7 +49,18 @@ def test_parse__values__are_typed_and_paths_count_from_the_file() -> None:
         ("lora:\n  r: 8\n  alhpa: 16\n", "line 3: unknown key lora.alhpa: did you mean lora.alpha?"),
         ("zzz: 1\n", "line 1: unknown key zzz: known here are model,"),
         ("num_clients: three\n", "line 1: num_clients is 'three': give a whole number or null"),
-        ("lora:\n  r: true\n", "line 2: lora.r is True: give a whole number"),
+        ("model_path: /x\n", "line 1: unknown key model_path: did you mean model.model_path?"),
+        ("lora:\nr: 8\n", "line 2: unknown key r: did you mean lora.r?"),
+        ("learning_rate: 1\n", "did you mean training.learning_rate or run.server_optimizer.learning_rate?"),
+        ("lora.r: 8\n", "line 1: unknown key lora.r: write lora: and below it, indented, r:"),
+        ("? [a]\n: 1\n", "line 1: a key is not a word: write name: value"),
+        ("lora:\n  r: true\n", "line 2: lora.r is true: give a whole number"),
+        ("lora:\n  r: '8'\n", "line 2: lora.r is '8': give a whole number"),
+        ("lora:\n  r: 010\n", "line 2: lora.r is 010: give a whole number"),
+        ("lora:\n  r: 1:30\n", "line 2: lora.r is 1:30: give a whole number"),
+        ("lora:\n  r: " + 5000 * "9" + "\n", "line 2: lora.r is '99999"),
+        ("lora:\n  target_modules: &x [*x]\n", "line 2: lora.target_modules is no list: write a plain value"),
+        ("lora: " + 3000 * "[" + 3000 * "]" + "\n", "line 1: it is nested too deeply"),
         ("lora:\n  dropout: much\n", "line 2: lora.dropout is 'much': give a number"),
         ("lora:\n  mode: stack\n", "line 2: lora.mode is 'stack': give factors or alternate"),
         ("lora:\n  target_modules: []\n", "line 2: lora.target_modules is []: give a text or a list of names"),
@@ -54,11 +68,15 @@ def test_parse__values__are_typed_and_paths_count_from_the_file() -> None:
         ("lora: 8\n", "line 1: lora is not a list of keys"),
         ("- a\n", "line 1: the file is not a list of keys"),
         ("lora:\n  r: 8\n  r: 9\n", "line 3: lora.r stands there twice"),
-        ("run:\n  fraction: 0\n", "line 2: run.fraction is 0.0: give a number from 0 to 1"),
+        ("run:\n  fraction: 0\n", "line 2: run.fraction is 0.0: give a number above 0, at most 1"),
+        ("lora:\n  dropout: 1\n", "line 2: lora.dropout is 1.0: give a number from 0 to below 1"),
+        ("chain:\n  rpc: ''\n", "line 2: chain.rpc is '': give a text"),
+        ("dataset_name: ~nobody-here/x\n", "line 1: dataset_name is '~nobody-here/x': give a path or null"),
         ("dataset_name: 2024-13-45\n", "line 1: dataset_name is '2024-13-45': write a plain value"),
         ("dataset_name: !foo bar\n", "line 1: dataset_name is 'bar': write a plain value"),
         ("training:\n  learning_rate: -1\n", "line 2: training.learning_rate is -1.0: give a number of 0 or more"),
-        ("training:\n  learning_rate: .nan\n", "line 2: training.learning_rate is nan"),
+        ("training:\n  learning_rate: .nan\n", "line 2: training.learning_rate is .nan: give a number"),
+        ("training:\n  learning_rate: " + 400 * "9" + "\n", "line 2: training.learning_rate is 999"),
         ("run:\n  steps: 5000000000\n", "line 2: run.steps is 5000000000: give a number below 2^32"),
         ("lora:\n  r: 0\n", "line 2: lora.r is 0: give at least 1"),
         ("run:\n  value_bound: 3\n", "line 2: run.value_bound is 3: give a power of two"),
@@ -80,12 +98,36 @@ def test_parse__mistake__names_line_and_remedy(text: str, words: str) -> None:
         ("lora:\n  r\uff1a 8\n", 2),
         ("lora:\n  r: 8\n  alpha\uff1a 8\n", 3),
         ("lora:\n  alpha\uff1a 8\n  r: 8\n", 2),
+        ("lora:\n  r: 8\n  alpha\uff1a8\nrun:\n  steps: 3\n", 3),
+        ("num_clients: null\nlora\uff1a\n  r: 8\n", 2),
+        ("num_clients: null\nlora: {r\uff1a 8}\n", 2),
     ],
 )
 def test_parse__full_width_colon__is_named_as_such(text: str, line: int) -> None:
     sentence = refusal(text)
     assert "full-width colon" in sentence and "write an ordinary colon" in sentence
-    assert f"line {line}" in sentence or f"line {line + 1}" in sentence
+    assert f"line {line}:" in sentence
+
+
+def test_parse__full_width_colon_elsewhere__is_no_matter() -> None:
+    config = parse("# \u8bf4\u660e\uff1a\ndataset_name: data\uff1ax.jsonl  # r\uff1a8\n", HERE)
+    assert config.dataset_name == Path("/somewhere/data\uff1ax.jsonl")
+    assert "full-width" not in refusal("lora:\n  r: 8  # r\uff1a8\n  alpha: [1\n")
+
+
+def test_parse__what_yaml_reads_otherwise__is_what_stands_there() -> None:
+    run = "0x52908400098527886E0F7030069857D2E4169EE7"
+    config = parse(
+        f"run:\n  audit: off\n  weight_cap: 65_536\nchain:\n  run: {run}\ndataset_name: 2026-11-24\n"
+        "training:\n  learning_rate: '2e-4'\n",
+        HERE,
+    )
+    assert config.run.audit == "off" and config.run.weight_cap == 65_536 and config.chain.run == run
+    assert config.dataset_name == Path("/somewhere/2026-11-24") and config.training.learning_rate == 2e-4
+
+
+def test_parse__section_without_keys__is_its_defaults() -> None:
+    assert parse("lora:\n  # r: 8\nrun:\n", HERE) == Config()
 
 
 @pytest.mark.parametrize(
@@ -100,6 +142,27 @@ def test_parse__full_width_colon__is_named_as_such(text: str, line: int) -> None
 def test_parse__feature_that_is_not_there_yet__is_refused_by_name(text: str, words: str) -> None:
     assert words in refusal(text)
     parse("client:\n  local_dp: false\nmodel:\n  quantization: null\n", HERE)
+
+
+PIECES = st.sampled_from(
+    ["!x y", "!!set {a}", "!!int x", "!!binary \u00e9", "&a [*a]", "*a", "2026-13-45", "2026-11-24", ".nan", ".inf", "1e999", "0x1f",
+     "0b2", "010", "1:30", "off", "~", "~x/y", "-1", "''", "[]", "{}", "[[]]", "{a: b}", "- a", "? [a]", "|", ">", "'", "#", "<<: *a",
+     "\t", "\n", "\uff1a", ":", "---", "%", "\x00", "\ufeff", "\u2028", 9 * "9", 5000 * "9", 3000 * "["]
+)  # fmt: skip
+LINES = render().splitlines()
+
+
+@given(st.lists(st.tuples(st.sampled_from(range(len(LINES))), st.booleans(), PIECES), min_size=1, max_size=3))
+def test_parse__damaged_file__ends_in_a_config_or_in_one_sentence(damage: list[tuple[int, bool, str]]) -> None:
+    lines = list(LINES)
+    for at, as_value, piece in damage:
+        key, colon, _ = lines[at].partition(":")
+        lines[at] = f"{key}: {piece}" if as_value and colon else piece + lines[at]
+    try:
+        sentence = "" if isinstance(parse("\n".join(lines), HERE), Config) else "neither"
+    except ConfigError as error:
+        sentence = str(error)
+    assert not sentence or ("/somewhere/config.yaml, line " in sentence and len(sentence) < 400)
 
 
 def test_load__missing_or_binary__is_one_sentence(tmp_path: Path) -> None:

@@ -169,12 +169,12 @@ def test_upload__bad_bytes__are_refused_and_the_round_lives_on(
     assert receipt.digest == good_manifest.digest
 
 
-def test_upload__three_refusals__use_up_the_tries(served: Served, tmp_path: Path) -> None:
+def test_upload__three_replacements_refused_too__use_up_the_tries(served: Served, tmp_path: Path) -> None:
     opened = served.opening()
     member = opened.cohort[0]
     _, good = update(served, member)
     uplink = served.uplink(member)
-    for number in range(3):
+    for number in range(4):
         bad = good[:-8] + bytes([number]) * 4 + b"\x00\x00\xc0\x7f"
         with pytest.raises(errors.NotFinite):
             deliver(uplink, manifest_for(served.spec, opened, member, bad), bad, tmp_path, key_for(member))

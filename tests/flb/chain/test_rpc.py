@@ -136,6 +136,8 @@ READ = {
     "fund": {"eth_chainId", "eth_accounts"},
 }  # fmt: skip
 """The methods whose answers a use reads."""
+ODD_LOGS: tuple[Any, ...] = (5, {}, {"topics": [5]}, {"topics": ["0x12"]},
+    {"topics": GOOD["eth_getTransactionReceipt"]["logs"][0]["topics"][:1]})  # fmt: skip
 
 
 def spoken(answers: dict[str, Any], asked: set[str] | None = None) -> Callable[[Any], bytes]:
@@ -159,6 +161,7 @@ def test_call__malformed_result_of_any_method__is_an_error_of_ours(use: str) -> 
         USES[use](rpc)  # with good answers nothing is refused
         for method in sorted(asked):
             partial = [{**GOOD[method], key: None} for key in GOOD[method]] if isinstance(GOOD[method], dict) else []
+            partial += [{**GOOD[method], "logs": [log]} for log in ODD_LOGS] if "Receipt" in method else []
             for bad in (None, [], {}, "zz", 5, "0x", [None], *partial):
                 if method == "eth_getTransactionReceipt" and bad is None:
                     continue  # not mined yet: it would be waited for
@@ -218,4 +221,8 @@ def test_call__proxy_of_the_user__is_asked_for_other_machines(monkeypatch: pytes
         for name in ("HTTP_PROXY", "http_proxy"):
             monkeypatch.setenv(name, url)
         assert Rpc("http://chain.invalid:8545").chain_id() == 31337
+        monkeypatch.setenv("NO_PROXY", "chain.invalid")
+        monkeypatch.setenv("no_proxy", "chain.invalid")
+        with pytest.raises(ChainUnavailable):
+            Rpc("http://chain.invalid:8545").chain_id()
     assert asked == ["eth_chainId"]
