@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 
 help:  ## List the targets
 	@echo "FLB: fine-tune one language model together on data that is not shared"
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+	@sed -nE 's/^([a-z]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | sort | awk -F '|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
 setup:  ## Install everything into .venv and hardhat/node_modules
 	@tools/setup

@@ -96,7 +96,7 @@ class Federation:
         self.say("starting the chain")
         hardhat = local.install(self.cache, self.say)
         self.chain_log = (self.folder / "chain.log").open("wb")
-        self.chain = local.start(hardhat, self.chain_log)
+        self.chain = local.start(hardhat, self.chain_log, tied=True)
 
     def rpc(self) -> Rpc:
         """The chain's endpoint."""

@@ -5,12 +5,19 @@ import os
 import socket
 from typing import Any
 
+import grpc
 import pytest
 from hypothesis import settings
 
 import flb.chain  # noqa: F401 - restores the recursion limit that a library of web3 lifts, whatever a test imports
 
 MARKS = {"unit", "chain", "e2e", "model"}
+NETWORK = (
+    *((socket.socket, name) for name in ("connect", "connect_ex", "bind", "listen", "sendto", "sendmsg")),
+    *((grpc, name) for name in ("server", "insecure_channel", "secure_channel")),
+    *((grpc.aio, name) for name in ("server", "insecure_channel", "secure_channel")),
+)
+"""Where a process reaches for the network; gRPC opens its sockets in C. Pairs, as asyncio makes them, are no network."""
 
 settings.register_profile("flb", deadline=None, derandomize=True, max_examples=100, print_blob=True)
 settings.register_profile("full", deadline=None, derandomize=False, max_examples=1_000, print_blob=True)
@@ -27,14 +34,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             )
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+def _no_skip_in_ci(report: Any) -> Any:
     """In CI nothing may be skipped: a test that did not run proves nothing."""
-    report = yield
     if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped in CI: {report.longrepr}"
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """A test that skips, or is marked so."""
+    return _no_skip_in_ci((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Any:
+    """A whole file that skips, as `importorskip` at its top does."""
+    return _no_skip_in_ci((yield))
 
 
 @pytest.fixture(autouse=True)
@@ -45,5 +62,5 @@ def no_sockets_in_unit_tests(request: pytest.FixtureRequest, monkeypatch: pytest
         def refuse(*_: Any, **__: Any) -> None:
             raise AssertionError("a unit test opens a socket; mark it chain or e2e, or give it a port in memory")
 
-        monkeypatch.setattr(socket.socket, "connect", refuse)
-        monkeypatch.setattr(socket.socket, "bind", refuse)
+        for owner, name in NETWORK:
+            monkeypatch.setattr(owner, name, refuse)

@@ -5,6 +5,8 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("flb", "flb_node", "flb_aggregator", "flb_cli")
 LONGEST = 300
+OUTER_RINGS = {"flb.chain", "flb.base_model", "flb.config_file", "flb.keystore", "flb.store", "flb.config"}
+WITH_TORCH = {f"flb_node.{name}" for name in ("base", "compute_dtype", "evaluate", "held_out", "trainer")}
 DRAWERS = {"utils", "util", "common", "helpers", "helper", "manager", "misc", "core", "shared"}
 
 
@@ -69,6 +73,24 @@ def test_rings__imports__point_down() -> None:
 
 
 @pytest.mark.unit
+def test_rings__modules__are_all_in_the_contracts() -> None:
+    """A contract covers what it names: a module that nobody added would escape it."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    by_name = {contract["name"]: contract for contract in contracts}
+    inside = {f"flb.{path.stem}" for path in (ROOT / "flb").iterdir() if path.suffix == ".py" or path.is_dir()}
+    inside -= {"flb.__init__", "flb.__pycache__", "flb.v1"}
+    layers = {name for layer in by_name["Layers point down"]["layers"] for name in layer.split(" | ")}
+    assert inside == {name for name in layers if name.startswith("flb.")}
+    assert set(by_name["The core does no I/O"]["source_modules"]) == inside - OUTER_RINGS
+    without_web3 = set(by_name["One place for chain access"]["source_modules"])
+    assert without_web3 == (inside | set(PACKAGES)) - {"flb", "flb.chain"}
+    node = {f"flb_node.{path.stem}" for path in (ROOT / "flb_node").glob("*.py")} - {"flb_node.__init__"}
+    assert (
+        set(by_name["torch only where models are"]["source_modules"]) == {"flb", "flb_aggregator"} | node - WITH_TORCH
+    )
+
+
+@pytest.mark.unit
 @pytest.mark.parametrize("package", ["flb.rounds", "flb.audit", "flb.planner", "flb_aggregator.pipeline"])
 def test_core__imported__loads_no_heavy_library(package: str) -> None:
     code = f"import sys, {package}; print(sorted({{'torch','web3','grpc','transformers'}} & set(sys.modules)))"
@@ -93,6 +115,35 @@ def test_pure_modules__have_a_test_file_of_their_own(package: str) -> None:
         if path.stem in pure and not (ROOT / "tests" / package / f"test_{path.stem}.py").exists():
             missing.append(shown(path))
     assert missing == []
+
+
+def declared(*extras: str) -> set[str]:
+    """Normalized names of what pyproject.toml asks for."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + [name for extra in extras for name in project["optional-dependencies"][extra]]
+    return {canonical(re.split(r"[^\w.-]", name)[0]) for name in wanted}
+
+
+def canonical(name: str) -> str:
+    """The name of a distribution as registries compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("package", "extras"), [("flb", ()), ("flb_aggregator", ()), ("flb_node", ("node",)), ("flb_cli", ("node", "demo"))]
+)
+def test_imports__third_party__are_declared(package: str, extras: tuple[str, ...]) -> None:
+    owners, allowed = packages_distributions(), declared(*extras)
+    undeclared = []
+    for path in (ROOT / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            for top in {name.partition(".")[0] for name in names} - set(PACKAGES) - sys.stdlib_module_names:
+                if not {canonical(owner) for owner in owners.get(top, [])} & allowed:
+                    undeclared.append(f"{shown(path)}: {top}")
+    assert undeclared == []
 
 
 @pytest.mark.unit

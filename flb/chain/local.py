@@ -54,7 +54,9 @@ class LocalChain:
 
 
 def end_group(process: subprocess.Popen[bytes], seconds: float = 4.0) -> None:
-    """End a child that leads a process group, and all that is in the group."""
+    """End a child that leads a process group, and all that is in the group; one that was collected before is left."""
+    if process.returncode is not None:
+        return  # the system may have given its number to a stranger by now
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)

@@ -147,6 +147,14 @@ def test_end_group__leader_that_leaves_a_child_behind__ends_the_child_too() -> N
     assert_gone(process.pid)
 
 
+def test_end_group__child_that_was_collected__signals_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its number may be a stranger's by now."""
+    process = subprocess.Popen(["true"], start_new_session=True)
+    process.wait(5)
+    monkeypatch.setattr(os, "killpg", lambda number, _: pytest.fail(f"group {number} was signalled"))
+    local.end_group(process)
+
+
 def test_fund__other_chain__is_refused() -> None:
     with (
         serving(lambda _: b'{"jsonrpc": "2.0", "id": 1, "result": "0x1"}') as url,
