@@ -13,7 +13,7 @@ from flb import identity, records
 from flb.admission import check_manifest, weight
 from flb.errors import FLBError
 from flb.events import ChainEvent
-from flb.merkle import update_leaf, updates_root
+from flb.merkle import updates_root
 from flb.records import Record, Roll
 from flb.roster import OpenRound, draw, quorum, roster_root
 from flb.spec import RunSpec
@@ -102,11 +102,7 @@ def check_record(
         if getattr(record, name) != getattr(expected, name):
             yield Finding(f"the record's {name} differs from the chain", opening.round)
     admitted = record.closing.admitted
-    leaves = [
-        update_leaf(a.node, a.weight, a.manifest.digest, a.manifest.tensor_root, a.manifest.dataset_root)
-        for a in admitted
-    ]
-    if updates_root(leaves) != rolled.updates_root:
+    if updates_root(records.update_leaves(record.closing)) != rolled.updates_root:
         yield Finding("the updates root on chain does not follow from the record's updates", opening.round)
     if len(admitted) != rolled.accepted or sum(a.weight for a in admitted) != rolled.weight_sum:
         yield Finding("number or weight of updates on chain differ from the record", opening.round)

@@ -87,12 +87,16 @@ class Roll:
     weight_sum: int
 
 
-def make(domain: Domain, spec: Digest, opening: Opening, previous: Digest, closing: Closing, adapter: Digest) -> Record:
-    """The record of a round that produced `adapter` from `closing`; `previous` is the record digest before it."""
-    leaves = [
+def update_leaves(closing: Closing) -> list[Digest]:
+    """Leaves of the updates tree, in order of node address."""
+    return [
         update_leaf(a.node, a.weight, a.manifest.digest, a.manifest.tensor_root, a.manifest.dataset_root)
         for a in closing.admitted
     ]
+
+
+def make(domain: Domain, spec: Digest, opening: Opening, previous: Digest, closing: Closing, adapter: Digest) -> Record:
+    """The record of a round that produced `adapter` from `closing`; `previous` is the record digest before it."""
     return Record(
         domain=domain,
         spec=spec,
@@ -106,7 +110,7 @@ def make(domain: Domain, spec: Digest, opening: Opening, previous: Digest, closi
         adapter=adapter,
         optimizer_state=ZERO_DIGEST,
         roster_root=roster_root(opening.roster),
-        updates_root=updates_root(leaves),
+        updates_root=updates_root(update_leaves(closing)),
         scores_root=ZERO_DIGEST,
         payout_root=ZERO_DIGEST,
         weight_sum=sum(a.weight for a in closing.admitted),
