@@ -142,6 +142,12 @@ class NoDataset(PeerFault):
     code, exit_code, status = "no-dataset", 58, "FAILED_PRECONDITION"
 
 
+class ClockSkew(PeerFault):
+    """The clocks of the two sides differ by more than a challenge can bear."""
+
+    code, exit_code, status = "clock-skew", 59, "FAILED_PRECONDITION"
+
+
 # --- nobody's fault ---------------------------------------------------------------------------------------------
 
 
@@ -161,6 +167,16 @@ class AggregatorUnavailable(Unavailable):
     """The aggregator does not answer."""
 
     code, exit_code = "aggregator-unavailable", 62
+
+
+class Busy(Unavailable):
+    """A limit on calls, streams, bytes or disk is reached for the moment: come back after `retry_seconds`."""
+
+    code, exit_code, status = "busy", 63, "RESOURCE_EXHAUSTED"
+
+    def __init__(self, what: str, remedy: str = "", retry_seconds: float = 1.0) -> None:
+        self.retry_seconds = retry_seconds
+        super().__init__(what, remedy)
 
 
 # --- ours, or the user's ----------------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ class Codec(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CODEC_UNSPECIFIED: _ClassVar[Codec]
     CODEC_F32: _ClassVar[Codec]
     CODEC_BF16: _ClassVar[Codec]
+    CODEC_MXINT8: _ClassVar[Codec]
+    CODEC_MXINT4: _ClassVar[Codec]
 ROUND_PHASE_UNSPECIFIED: RoundPhase
 ROUND_PHASE_WAITING: RoundPhase
 ROUND_PHASE_INTAKE: RoundPhase
@@ -30,6 +32,8 @@ ROUND_PHASE_FINISHED: RoundPhase
 CODEC_UNSPECIFIED: Codec
 CODEC_F32: Codec
 CODEC_BF16: Codec
+CODEC_MXINT8: Codec
+CODEC_MXINT4: Codec
 
 class GetRunRequest(_message.Message):
     __slots__ = ()
@@ -48,12 +52,16 @@ class GetRunResponse(_message.Message):
     def __init__(self, spec: _Optional[bytes] = ..., chain_id: _Optional[int] = ..., run: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class OpenSessionRequest(_message.Message):
-    __slots__ = ("node", "session")
+    __slots__ = ("node", "session", "chain_id", "run")
     NODE_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
+    CHAIN_ID_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
     node: bytes
     session: SignedSession
-    def __init__(self, node: _Optional[bytes] = ..., session: _Optional[_Union[SignedSession, _Mapping]] = ...) -> None: ...
+    chain_id: int
+    run: bytes
+    def __init__(self, node: _Optional[bytes] = ..., session: _Optional[_Union[SignedSession, _Mapping]] = ..., chain_id: _Optional[int] = ..., run: _Optional[bytes] = ...) -> None: ...
 
 class SignedSession(_message.Message):
     __slots__ = ("node", "nonce", "cert_digest", "expires", "signature")
@@ -166,12 +174,14 @@ class UploadUpdateRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[UploadHeader, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class UploadHeader(_message.Message):
-    __slots__ = ("manifest", "offset")
+    __slots__ = ("manifest", "offset", "codec_error")
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
+    CODEC_ERROR_FIELD_NUMBER: _ClassVar[int]
     manifest: SignedManifest
     offset: int
-    def __init__(self, manifest: _Optional[_Union[SignedManifest, _Mapping]] = ..., offset: _Optional[int] = ...) -> None: ...
+    codec_error: float
+    def __init__(self, manifest: _Optional[_Union[SignedManifest, _Mapping]] = ..., offset: _Optional[int] = ..., codec_error: _Optional[float] = ...) -> None: ...
 
 class SignedManifest(_message.Message):
     __slots__ = ("node", "round", "seed", "spec", "base", "digest", "tensor_root", "dataset_root", "size", "examples", "codec", "signature")

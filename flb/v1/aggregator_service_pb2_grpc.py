@@ -35,6 +35,10 @@ class AggregatorServiceStub(object):
 
     Every refusal is one sentence in the status message, and its stable code is in the trailing metadata `flb-code`.
     A session token goes into the metadata `authorization` as "Bearer TOKEN".
+
+    Limits. Calls are limited by caller and by network address, streams and bytes in flight for the whole process. What
+    is beyond them ends with RESOURCE_EXHAUSTED, `flb-code` busy, and in the trailing metadata `flb-retry-ms` the time
+    after which to come back. A stream without progress for a minute ends; progress resets the minute.
     """
 
     def __init__(self, channel):
@@ -90,6 +94,10 @@ class AggregatorServiceServicer(object):
 
     Every refusal is one sentence in the status message, and its stable code is in the trailing metadata `flb-code`.
     A session token goes into the metadata `authorization` as "Bearer TOKEN".
+
+    Limits. Calls are limited by caller and by network address, streams and bytes in flight for the whole process. What
+    is beyond them ends with RESOURCE_EXHAUSTED, `flb-code` busy, and in the trailing metadata `flb-retry-ms` the time
+    after which to come back. A stream without progress for a minute ends; progress resets the minute.
     """
 
     def GetRun(self, request, context):
@@ -102,7 +110,8 @@ class AggregatorServiceServicer(object):
     def OpenSession(self, request, context):
         """Opens a session in two calls: with `node`, answered by a challenge (single use, 60 s); then with the signed
         challenge, answered by a token that lives an hour, in memory only. No session.
-        PERMISSION_DENIED: the node is no member. UNAUTHENTICATED: wrong signature, or the challenge is used or over.
+        NOT_FOUND: another chain or run. PERMISSION_DENIED: the node is no member. UNAUTHENTICATED: wrong signature or
+        certificate, or the challenge is used or over.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -215,6 +224,10 @@ class AggregatorService(object):
 
     Every refusal is one sentence in the status message, and its stable code is in the trailing metadata `flb-code`.
     A session token goes into the metadata `authorization` as "Bearer TOKEN".
+
+    Limits. Calls are limited by caller and by network address, streams and bytes in flight for the whole process. What
+    is beyond them ends with RESOURCE_EXHAUSTED, `flb-code` busy, and in the trailing metadata `flb-retry-ms` the time
+    after which to come back. A stream without progress for a minute ends; progress resets the minute.
     """
 
     @staticmethod
