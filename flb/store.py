@@ -5,6 +5,7 @@ A file is written under another name, flushed, renamed, and its folder flushed; 
 journal is SQLite in WAL mode with `synchronous=FULL`: with NORMAL a power cut can lose a receipt that was given.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -174,11 +175,20 @@ class Journal:
         except sqlite3.Error as error:
             raise CorruptStore(f"the journal {path} cannot be opened ({error})", "restore it from a copy") from error
 
-    def append(self, fact: Fact) -> None:
-        """Write one fact down; it is durable when this returns."""
-        number, seed = fact.name
-        row = (number, seed, type(fact).__name__, json.dumps(_body(fact)))
-        self._db.execute("INSERT INTO facts (round, seed, kind, body) VALUES (?, ?, ?, ?)", row)
+    def append(self, *facts: Fact) -> None:
+        """Write facts down in one transaction: durable when this returns, none of them if it raises.
+
+        Raises OSError (ENOSPC) where the disk is full.
+        """
+        rows = [(*fact.name, type(fact).__name__, json.dumps(_body(fact))) for fact in facts]
+        try:
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.executemany("INSERT INTO facts (round, seed, kind, body) VALUES (?, ?, ?, ?)", rows)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+                raise OSError(errno.ENOSPC, "the journal has no room") from error
+            raise
 
     def facts(self) -> Iterator[Fact]:
         """All facts in order. Raises CorruptStore."""

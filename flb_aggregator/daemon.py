@@ -8,6 +8,7 @@ folds chain and journal and goes on.
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from flb.rounds import (
     Combine,
     Effect,
     Event,
+    Fact,
     JournalClosing,
     Name,
     PeerUpdateAdmitted,
@@ -46,6 +48,9 @@ from flb_aggregator.ports import Chain, Sent
 
 RETRY_SECONDS = 1.0
 """Wait after the chain was away."""
+DISK_SECONDS = 5.0
+"""Wait after the disk was full."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(slots=True)
@@ -72,23 +77,30 @@ class Daemon:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     sending: set[tuple[str, Name]] = field(default_factory=set)
     failed: asyncio.Future[None] | None = None
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One transition at a time: a fact is durable before the next one is looked at."""
 
     def __post_init__(self) -> None:
         self.state = restore(self.spec.rounds, self.journal.facts())
 
     # ------------------------------------------------------------------ facts
 
-    def dispatch(self, event: Event) -> None:
-        """One transition: compute, write facts down, then start the effects."""
-        state, effects = step(self.state, event)
-        if state is not self.state and isinstance(event, PeerUploadBegun | PeerUpdateAdmitted | StepCombined):
-            self.journal.append(event)
-        for effect in effects:
-            if isinstance(effect, JournalClosing):
-                self.journal.append(effect.fact)
-        self.state = state
-        for effect in effects:
-            self.execute(effect)
+    async def dispatch(self, event: Event) -> None:
+        """One transition: compute, write event and effects down in one transaction, then start the effects.
+
+        Where the disk refuses (OSError) the state stays as it was, so whoever comes again finds the same transition.
+        """
+        async with self.turn:
+            state, effects = step(self.state, event)
+            facts: list[Fact] = []
+            if state is not self.state and isinstance(event, PeerUploadBegun | PeerUpdateAdmitted | StepCombined):
+                facts.append(event)
+            facts += [effect.fact for effect in effects if isinstance(effect, JournalClosing)]
+            if facts:
+                await asyncio.to_thread(self.journal.append, *facts)
+            self.state = state
+            for effect in effects:
+                self.execute(effect)
 
     def execute(self, effect: Effect) -> None:
         """Start one effect."""
@@ -103,16 +115,16 @@ class Daemon:
             case Announce():
                 self.spawn(self.announce())
 
-    def begin(self, manifest: Manifest) -> None:
+    async def begin(self, manifest: Manifest) -> None:
         """A node whose manifest passed begins to send."""
-        self.dispatch(PeerUploadBegun((manifest.round, manifest.seed), manifest.node))
+        await self.dispatch(PeerUploadBegun((manifest.round, manifest.seed), manifest.node))
 
-    def admit(self, manifest: Manifest, signature: bytes, weight: int, norm: float) -> Admitted | None:
+    async def admit(self, manifest: Manifest, signature: bytes, weight: int, norm: float) -> Admitted | None:
         """Sign the receipt, journal the update; None if intake closed in the meantime. Returns what counts."""
         receipt = identity.receipt_for(manifest, weight)
         signed = identity.sign(self.key, self.domain, identity.receipt_hash(receipt))
         name = (manifest.round, manifest.seed)
-        self.dispatch(PeerUpdateAdmitted(name, Admitted(manifest, signature, weight, signed)))
+        await self.dispatch(PeerUpdateAdmitted(name, Admitted(manifest, signature, weight, signed)))
         work = self.state.works.get(name)
         admitted = work.admitted.get(manifest.node) if work else None
         if admitted is not None:
@@ -125,12 +137,24 @@ class Daemon:
         """Make the adapter and the record; report `StepCombined`."""
         previous = self.view.rolls[-1].record_digest if self.view.rolls else ZERO_DIGEST
         started = self.now()
-        roll = await asyncio.to_thread(self.make, effect, previous)
+        while True:
+            try:
+                roll = await asyncio.to_thread(self.make, effect, previous)
+                await self.dispatch(StepCombined(name_of(effect.opening), roll))
+                break
+            except OSError as error:
+                await self.wait_for_disk(error)
         self.metrics.combined(effect.opening, effect.closing, self.now() - started)
         self.log(
             f"round {effect.opening.round}: adapter {roll.adapter_digest.hex()[:12]}… from {roll.accepted} updates"
         )
-        self.dispatch(StepCombined(name_of(effect.opening), roll))
+
+    async def wait_for_disk(self, error: OSError) -> None:
+        """A full disk delays; whatever else is wrong with it ends the process."""
+        if error.errno not in FULL:
+            raise error
+        self.log("the disk is full; trying again")
+        await asyncio.sleep(DISK_SECONDS)
 
     def make(self, effect: Combine, previous: Digest) -> Roll:
         """Pure in its inputs: called again after a restart it writes the same bytes."""
@@ -197,26 +221,32 @@ class Daemon:
                 if away:
                     self.log("the chain answers again")
                 away = False
-                self.see(view)
+                await self.see(view)
             except LostChain:
                 raise
             except Unavailable as error:
                 if not away:
                     self.log(f"{error}; waiting")
                 away = True
+            except OSError as error:
+                await self.wait_for_disk(error)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.poke.wait(), self.poll_seconds)
             self.poke.clear()
 
-    def see(self, view: RunView) -> None:
+    async def see(self, view: RunView) -> None:
         """Take a new view of the chain."""
         if view == self.view:
             return
         if view.spec not in (ZERO_DIGEST, self.spec_digest):
             raise CorruptStore("the run on chain has another spec than this work folder", "use the run's own folder")
-        before = self.state.opening
+        before, seen = self.state.opening, self.view
         self.view = view
-        self.dispatch(ChainAdvanced(view))
+        try:
+            await self.dispatch(ChainAdvanced(view))
+        except OSError:
+            self.view = seen
+            raise
         if self.state.opening != before:
             opening = self.state.opening
             self.spool.clear(name_of(opening) if opening else None)
@@ -230,7 +260,10 @@ class Daemon:
     async def tick(self) -> None:
         """Tell the machine the time."""
         while True:
-            self.dispatch(TimerTicked(Seconds(int(self.now()))))
+            try:
+                await self.dispatch(TimerTicked(Seconds(int(self.now()))))
+            except OSError as error:
+                await self.wait_for_disk(error)
             await asyncio.sleep(min(self.poll_seconds, 1.0))
 
     def spawn(self, work: "asyncio._CoroutineLike[None]") -> None:

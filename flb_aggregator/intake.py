@@ -6,17 +6,25 @@ restart finds the committed offset in the file's size. A refused update leaves n
 """
 
 import os
+import shutil
 import threading
+import time
+from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 
 from flb.admission import check_update
-from flb.errors import Fatal, FLBError, Truncated, WrongRound
+from flb.errors import Busy, Fatal, FLBError, Truncated, Unavailable, WrongRound
 from flb.rounds import Name
 from flb.spec import RunSpec
 from flb.store import BlobStore, sync_file
 from flb.types import Address, Digest, Manifest, Step
 from flb.wire.chunks import Receiver
+
+FULL_SECONDS = 30.0
+"""When to come back to a full disk."""
+FLUSH_BYTES = 32 << 20
+"""So much may be unflushed before the medium begins to write: less is left to wait for at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +33,16 @@ class Spool:
 
     folder: Path
     blobs: BlobStore
+    reserve: int = 64 << 20
+    """Bytes of the disk that stay free for adapter, record and journal of the round."""
+
+    def check_room(self, manifest: Manifest) -> None:
+        """Raise Busy, before the first byte, where the disk would not hold the update."""
+        free = shutil.disk_usage(self.folder).free
+        held, digest = self.committed((manifest.round, manifest.seed), manifest.node)
+        missing = manifest.size - (held if digest == manifest.digest else 0)
+        if free < missing + self.reserve:
+            raise Busy("the aggregator's disk is full", "its operator has to free space; come back later", FULL_SECONDS)
 
     def path(self, manifest: Manifest) -> Path:
         """The file of one upload."""
@@ -51,8 +69,14 @@ def _stem(name: Name, node: Address) -> str:
 class Upload:
     """One stream into the spool. A newer stream of the same node closes this one; both never write at once."""
 
-    def __init__(self, spool: Spool, manifest: Manifest, offset: int) -> None:
-        self.spool, self.manifest = spool, manifest
+    def __init__(self, spool: Spool, manifest: Manifest, offset: int, threads: Executor) -> None:
+        """`threads` flush to the medium beside this stream; whoever calls `finish` or `close` must not be one of them.
+
+        Raises Truncated for an offset that is not what is held.
+        """
+        self.spool, self.manifest, self.threads = spool, manifest, threads
+        self.finish_seconds = 0.0
+        """What flush and checks took, side by side."""
         self.path = spool.path(manifest)
         self.receiver = Receiver(manifest.digest, manifest.size)
         self._lock, self._closed = threading.Lock(), False
@@ -64,12 +88,15 @@ class Upload:
         if offset != held:
             raise Truncated(f"the stream goes on at byte {offset}, {held} are held", "ask for the committed offset")
         self._file = self.path.open("ab+", buffering=0)
+        self._flush: Future[None] = Future()
+        self._flush.set_result(None)
         self._file.seek(0)
         block = memoryview(bytearray(1 << 20))
         while count := self._file.readinto(block):
             self.receiver.resume(block[:count])
+        self._flushed = self.receiver.held
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Check, count and append one chunk."""
         with self._lock:
             if self._closed:
@@ -78,12 +105,16 @@ class Upload:
             view = memoryview(data)
             while view:
                 view = view[self._file.write(view) :]
+            if self.receiver.held - self._flushed >= FLUSH_BYTES and self._flush.done():
+                self._flushed = self.receiver.held
+                self._flush = self.threads.submit(sync_file, self._file.fileno())
 
     def close(self, discard: bool = False) -> None:
         """Stop writing; what was held stays for a resume unless `discard`."""
         with self._lock:
             if not self._closed:
                 self._closed = True
+                wait((self._flush,))
                 self._file.close()
             if discard:
                 self.path.unlink(missing_ok=True)
@@ -95,8 +126,12 @@ class Upload:
                 raise WrongRound("this stream was replaced by a newer one, or its round is over", "ask again")
             self.receiver.finish()
             descriptor = self._file.fileno()
+            wait((self._flush,))
+            started = time.monotonic()
+            self._flush = self.threads.submit(sync_file, descriptor)
             norm = check_update(lambda offset, part: os.preadv(descriptor, [part], offset), self.manifest, spec, step)
-            sync_file(descriptor)
+            self._flush.result()
+            self.finish_seconds = time.monotonic() - started
             self._file.close()
             self._closed = True
             try:
@@ -106,6 +141,6 @@ class Upload:
             return norm
 
 
-def leaves_a_trace(error: FLBError) -> bool:
-    """Whether the bytes of a failed upload stay for a resume: only a cut or our own fault keeps them."""
-    return isinstance(error, Truncated | Fatal | WrongRound)
+def keeps_bytes(error: FLBError) -> bool:
+    """Whether the bytes of a failed upload stay for a resume: only a cut, a limit or our own fault keeps them."""
+    return isinstance(error, Truncated | Fatal | Unavailable | WrongRound)

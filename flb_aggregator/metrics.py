@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flb.records import Closing
-from flb.types import Digest, Opening, Round
+from flb.types import Digest, Manifest, Opening, Round
 
 
 def peak_rss_mib() -> float:
@@ -49,6 +49,15 @@ class Metrics:
         """Bytes of updates that arrived."""
         self.figure(number)["bytes_up"] += count
 
+    def coded(self, manifest: Manifest, error: float) -> None:
+        """What a node says that its codec lost, as a share of the update's norm."""
+        self.figure(manifest.round).setdefault("codec_error", {})["0x" + manifest.node.hex()] = float(f"{error:.4g}")
+
+    def uploaded(self, manifest: Manifest, size: int, streamed: float, finished: float) -> None:
+        """How long the last stream of an update took: to its last byte, then to flush and check."""
+        times = {"bytes": size, "stream_s": round(streamed, 4), "flush_and_check_s": round(finished, 4)}
+        self.figure(manifest.round).setdefault("uploads", {})["0x" + manifest.node.hex()] = times
+
     def sent(self, number: Round, count: int) -> None:
         """Bytes of blobs that left."""
         self.figure(number)["bytes_down"] += count
@@ -59,6 +68,7 @@ class Metrics:
         figure["nodes"] = [
             {"node": "0x" + a.node.hex(), "weight": a.weight, "examples": a.manifest.examples} for a in closing.admitted
         ]
+        figure["codec"] = closing.admitted[0].manifest.codec.name.lower()
         figure["late"] = ["0x" + node.hex() for node in closing.late]
         figure["missing"] = ["0x" + node.hex() for node in closing.missing]
         figure["aggregate_s"] = round(seconds, 4)

@@ -1,45 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gRPC servicer: messages in, messages out, faults to status. It decides nothing itself.
 
-Every refusal is one sentence; its stable code travels in the trailing metadata `flb-code`.
+Every call passes `guarded`: limits by caller and by address come first, and every refusal is one sentence whose stable
+code travels in the trailing metadata `flb-code`. The two bulk calls are `flb_aggregator.transfers`.
 """
 
-import asyncio
-import os
-import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
-
-import grpc
 
 from flb import identity
-from flb.admission import check_manifest, weight
-from flb.errors import (
-    AlreadyAdmitted,
-    BadMessage,
-    BadSignature,
-    DiskError,
-    FLBError,
-    NotListed,
-    TooManyTries,
-    Unavailable,
-    WrongRound,
-)
+from flb.errors import BadMessage, BadSignature, FLBError, NotListed, Unavailable, WrongRound
 from flb.rounds import Phase, name_of, work_of
-from flb.types import Address, Admitted, Digest, Round
+from flb.types import Address, Round
 from flb.v1 import aggregator_service_pb2 as pb
 from flb.v1 import aggregator_service_pb2_grpc as pb_grpc
 from flb.wire import messages
-from flb.wire.chunks import CHUNK
 from flb_aggregator import listing
 from flb_aggregator.daemon import Daemon
-from flb_aggregator.intake import Upload, leaves_a_trace
+from flb_aggregator.faults import Context, refuse
+from flb_aggregator.limits import Held, Rate, host_of
 from flb_aggregator.sessions import Sessions
+from flb_aggregator.transfers import Transfers, receipt_of
 
-Context: TypeAlias = Any
-"""grpc.aio.ServicerContext, which comes without types."""
 PHASES = {
     Phase.WAITING: pb.ROUND_PHASE_WAITING,
     Phase.INTAKE: pb.ROUND_PHASE_INTAKE,
@@ -48,14 +32,12 @@ PHASES = {
     Phase.FINISHED: pb.ROUND_PHASE_FINISHED,
 }
 assert set(PHASES) == set(Phase), "every phase has a name on the wire"
-REPLACEMENTS = 3
-"""How often a node may send another update in a round after one was refused."""
-
-
-async def refuse(context: Context, error: FLBError, *trailing: tuple[str, bytes]) -> None:
-    """End a call with the error's status, sentence and code."""
-    status = getattr(grpc.StatusCode, error.status)
-    await context.abort(status, str(error), (("flb-code", error.code), *trailing))
+NODE_CALLS = (50.0, 200.0)
+"""Calls a second, and at once, of a caller with a session."""
+HOST_CALLS = (50.0, 1000.0)
+"""The same for a network address without one; many nodes may share an address."""
+NODE_STREAMS, HOST_STREAMS = 8, 64
+"""Streams that one caller, and one address without a session, may hold open."""
 
 
 @dataclass(slots=True)
@@ -64,8 +46,36 @@ class Service(pb_grpc.AggregatorServiceServicer):
 
     daemon: Daemon
     sessions: Sessions
-    uploads: dict[Address, Upload] = field(default_factory=dict)
-    refused: dict[tuple[Round, Digest, Address], int] = field(default_factory=dict)
+    transfers: Transfers = field(init=False)
+    node_calls: Rate = field(init=False)
+    host_calls: Rate = field(init=False)
+    node_streams: Held = field(default_factory=lambda: Held(NODE_STREAMS))
+    host_streams: Held = field(default_factory=lambda: Held(HOST_STREAMS))
+
+    def __post_init__(self) -> None:
+        self.transfers = Transfers(self.daemon)
+        self.node_calls = Rate(*NODE_CALLS, self.daemon.now)
+        self.host_calls = Rate(*HOST_CALLS, self.daemon.now)
+
+    @asynccontextmanager
+    async def guarded(self, context: Context, stream: bool = False) -> AsyncIterator[None]:
+        """Limits before, and the fault of the block as the call's status."""
+        node, host = self.caller(context), host_of(context.peer())
+        who, name = (node, "0x" + node.hex()) if node is not None else (host, host)
+        calls = self.host_calls if node is None else self.node_calls
+        streams = self.host_streams if node is None else self.node_streams
+        entered = False
+        try:
+            calls.take(who, name)
+            if stream:
+                streams.enter(who, name)
+                entered = True
+            yield
+        except FLBError as error:
+            await refuse(context, error)
+        finally:
+            if entered:
+                streams.leave(who)
 
     def caller(self, context: Context) -> Address | None:
         """The member behind the session token, if there is one."""
@@ -84,13 +94,14 @@ class Service(pb_grpc.AggregatorServiceServicer):
     async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.GetRunResponse:
         """The spec, signed."""
         daemon = self.daemon
-        spec = daemon.spec.encode()
-        signed = identity.sign(daemon.key, daemon.domain, identity.statement_hash("flb.v1.GetRun", spec))
+        async with self.guarded(context):
+            spec = daemon.spec.encode()
+            signed = identity.sign(daemon.key, daemon.domain, identity.statement_hash("flb.v1.GetRun", spec))
         return pb.GetRunResponse(spec=spec, chain_id=daemon.domain.chain_id, run=daemon.domain.run, signature=signed)
 
     async def OpenSession(self, request: pb.OpenSessionRequest, context: Context) -> pb.OpenSessionResponse:
         """Challenge, then token."""
-        try:
+        async with self.guarded(context):
             members = self.daemon.view.members
             if request.WhichOneof("step") == "node":
                 nonce, expires = self.sessions.challenge(messages.address(request.node, "node"), members)
@@ -99,29 +110,24 @@ class Service(pb_grpc.AggregatorServiceServicer):
                 session, signature = messages.session_from_proto(request.session)
                 return pb.OpenSessionResponse(token=self.sessions.open(session, signature, members))
             raise BadMessage("OpenSession without a step", "send node first, then session")
-        except FLBError as error:
-            await refuse(context, error)
-            raise
 
     async def WatchRounds(
         self, request: pb.WatchRoundsRequest, context: Context
     ) -> AsyncIterator[pb.WatchRoundsResponse]:
         """The present state, then every change."""
-        try:
+        async with self.guarded(context, stream=True):
             self.member(context)
-        except FLBError as error:
-            await refuse(context, error)
-        last = b""
-        while True:
-            async with self.daemon.changed:
-                state = self.round_state().SerializeToString(deterministic=True)
-                while state == last:
-                    await self.daemon.changed.wait()
+            last = b""
+            while True:
+                async with self.daemon.changed:
                     state = self.round_state().SerializeToString(deterministic=True)
-            last = state
-            hashed = identity.statement_hash("flb.v1.RoundState", state)
-            signed = identity.sign(self.daemon.key, self.daemon.domain, hashed)
-            yield pb.WatchRoundsResponse(state=state, signature=signed)
+                    while state == last:
+                        await self.daemon.changed.wait()
+                        state = self.round_state().SerializeToString(deterministic=True)
+                last = state
+                hashed = identity.statement_hash("flb.v1.RoundState", state)
+                signed = identity.sign(self.daemon.key, self.daemon.domain, hashed)
+                yield pb.WatchRoundsResponse(state=state, signature=signed)
 
     def round_state(self) -> pb.RoundState:
         """What the machine says now."""
@@ -143,30 +149,6 @@ class Service(pb_grpc.AggregatorServiceServicer):
             cohort=[member.node for member in opening.cohort],
         )
 
-    async def DownloadBlob(
-        self, request: pb.DownloadBlobRequest, context: Context
-    ) -> AsyncIterator[pb.DownloadBlobResponse]:
-        """Chunks of a listed blob."""
-        try:
-            path = self.listed_path(request.digest, self.caller(context) is not None)
-            size = path.stat().st_size
-            if request.offset > size:
-                raise BadMessage(f"offset {request.offset} lies beyond the blob's {size} bytes", "start again from 0")
-        except FLBError as error:
-            await refuse(context, error)
-            return
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            offset, first = request.offset, True
-            while first or offset < size:
-                data = await asyncio.to_thread(os.pread, descriptor, CHUNK, offset)
-                yield pb.DownloadBlobResponse(data=data, size=size if first else 0)
-                offset, first = offset + len(data), False
-                if self.daemon.state.opening:
-                    self.daemon.metrics.sent(self.daemon.state.opening.round, len(data))
-        finally:
-            os.close(descriptor)
-
     def listed_path(self, raw: bytes, member: bool) -> Path:
         """The file of a blob that this caller may have. Raises NotListed, the same for unknown and forbidden."""
         digest = messages.digest(raw, "digest")
@@ -178,112 +160,32 @@ class Service(pb_grpc.AggregatorServiceServicer):
 
     async def QueryUpload(self, request: pb.QueryUploadRequest, context: Context) -> pb.QueryUploadResponse:
         """Committed offset, or the receipt."""
-        try:
+        async with self.guarded(context):
             node = self.member(context)
             name = (Round(request.round), messages.digest(request.seed, "seed"))
             work = self.daemon.state.works.get(name)
             if work and node in work.admitted:
-                return pb.QueryUploadResponse(receipt=self.receipt(work.admitted[node]))
+                return pb.QueryUploadResponse(receipt=receipt_of(work.admitted[node]))
             opening = self.daemon.state.opening
             if opening is None or name != name_of(opening):
                 raise WrongRound(f"round {request.round} is not open", "follow the round that the chain opened")
             held, digest = self.daemon.spool.committed(name, node)
             return pb.QueryUploadResponse(committed=held, digest=digest)
-        except FLBError as error:
-            await refuse(context, error)
-            raise
 
-    def receipt(self, admitted: Admitted) -> pb.SignedReceipt:
-        """The stored receipt of an admitted update."""
-        return messages.receipt_to_proto(identity.receipt_for(admitted.manifest, admitted.weight), admitted.receipt)
+    async def UploadUpdate(self, stream: AsyncIterator[bytes], context: Context) -> pb.UploadUpdateResponse:
+        """Manifest, chunks, receipt; `stream` gives serialized messages."""
+        async with self.guarded(context, stream=True):
+            return await self.transfers.upload(self.member(context), stream, context)
 
-    async def UploadUpdate(
-        self, request_iterator: AsyncIterator[pb.UploadUpdateRequest], context: Context
-    ) -> pb.UploadUpdateResponse:
-        """Manifest, chunks, receipt."""
-        trailing: tuple[tuple[str, bytes], ...] = ()
-        try:
-            node = self.member(context)
-            first = await anext(aiter(request_iterator), None)
-            if first is None or first.WhichOneof("part") != "header":
-                raise BadMessage("an upload does not begin with its manifest", "send the header first")
-            manifest, signature = messages.manifest_from_proto(first.header.manifest)
-            if manifest.node != node:
-                raise BadSignature("the manifest names another node than the session", "open a session as that node")
-            present = listing.admitted(self.daemon.state, node)
-            if present is not None:
-                trailing = (("flb-receipt-bin", self.receipt(present).SerializeToString()),)
-            state = self.daemon.state
-            member = check_manifest(
-                manifest,
-                signature,
-                spec=self.daemon.spec,
-                spec_digest=self.daemon.spec_digest,
-                domain=self.daemon.domain,
-                opening=state.opening if state.phase is Phase.INTAKE or present else None,
-                admitted=present,
-            )
-            if present is not None:
-                return pb.UploadUpdateResponse(receipt=self.receipt(present))
-            tries = (manifest.round, manifest.seed, node)
-            if self.refused.get(tries, 0) > REPLACEMENTS:
-                raise TooManyTries(
-                    f"{REPLACEMENTS + 1} updates of this node were refused in this round", "wait for the next round"
-                )
-            self.daemon.begin(manifest)
-            try:
-                norm = await self.receive(manifest, first.header.offset, request_iterator)
-            except FLBError as error:
-                if not leaves_a_trace(error):
-                    self.refused[tries] = self.refused.get(tries, 0) + 1
-                    self.daemon.log(f"round {manifest.round}: refused 0x{node.hex()[:8]}…: {error}")
-                raise
-            used = weight(self.daemon.spec, manifest, member)
-            admitted = self.daemon.admit(manifest, signature, used, norm)
-            if admitted is None or admitted.manifest.digest != manifest.digest:
-                self.daemon.blobs.path(manifest.digest).unlink(missing_ok=True)  # it counts nowhere
-            if admitted is None:
-                raise WrongRound("intake closed while the update was on its way", "keep it for the next round")
-            if admitted.manifest.digest != manifest.digest:
-                raise AlreadyAdmitted("another update of this node was admitted meanwhile", "the first one counts")
-            return pb.UploadUpdateResponse(receipt=self.receipt(admitted))
-        except FLBError as error:
-            await refuse(context, error, *trailing)
-            raise
-        except (OSError, sqlite3.Error) as error:
-            self.daemon.log(f"an update could not be stored: {error}")
-            await refuse(context, DiskError("the aggregator could not store the update", "ask its operator"))
-            raise
-
-    async def receive(self, manifest: Any, offset: int, stream: AsyncIterator[pb.UploadUpdateRequest]) -> float:
-        """Spool the chunks and check the update; returns its norm."""
-        old = self.uploads.get(manifest.node)
-        if old is not None:
-            await asyncio.to_thread(old.close)
-        upload = await asyncio.to_thread(Upload, self.daemon.spool, manifest, offset)
-        self.uploads[manifest.node] = upload
-        discard = False
-        try:
-            async for message in stream:
-                if message.WhichOneof("part") != "data":
-                    raise BadMessage("a second header in one upload", "open a new stream")
-                await asyncio.to_thread(upload.write, message.data)
-                self.daemon.metrics.received(manifest.round, len(message.data))
-            opening = self.daemon.state.opening
-            if opening is None or name_of(opening) != (manifest.round, manifest.seed):
-                raise WrongRound("the round ended while the update was on its way", "follow the round that is open")
-            return await asyncio.to_thread(upload.finish, self.daemon.spec, opening.step)
-        except FLBError as error:
-            discard = not leaves_a_trace(error)
-            raise
-        finally:
-            await asyncio.shield(asyncio.to_thread(upload.close, discard))
-            if self.uploads.get(manifest.node) is upload:
-                del self.uploads[manifest.node]
+    async def DownloadBlob(self, request: pb.DownloadBlobRequest, context: Context) -> None:
+        """Chunks of a listed blob, written as serialized messages."""
+        async with self.guarded(context, stream=True):
+            path = self.listed_path(request.digest, self.caller(context) is not None)
+            await self.transfers.download(path, request.offset, context)
 
     async def GetRoundAudit(self, request: pb.GetRoundAuditRequest, context: Context) -> pb.GetRoundAuditResponse:
         """Digests of what a sealed round left."""
-        try:
+        async with self.guarded(context):
             if not self.daemon.view.block_number >= 0:
                 raise Unavailable("the aggregator has not read the chain yet", "try again in a moment")
             member = self.caller(context) is not None
@@ -294,6 +196,3 @@ class Service(pb_grpc.AggregatorServiceServicer):
                         record=roll.record_digest, adapter=roll.adapter_digest, updates=updates
                     )
             raise NotListed(f"round {request.round} is not sealed", "ask for a sealed round")
-        except FLBError as error:
-            await refuse(context, error)
-            raise

@@ -5,6 +5,7 @@ import argparse
 import json
 import secrets
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,8 +105,10 @@ def make_spec(config: Config, folder: Path) -> RunSpec:
     )
 
 
-def deploy(config: Config, owner: bytes, aggregator: Address) -> Deployed:
-    """Write the work folder, deploy factory and run, and note where they are."""
+def deploy(
+    config: Config, owner: bytes, aggregator: Address, plan: Callable[[Config, Path], RunSpec] = make_spec
+) -> Deployed:
+    """Write the work folder, deploy factory and run, and note where they are; `plan` makes the spec."""
     from flb import spec as specs
     from flb.chain.deploy import Settings, create_run, deploy_factory
     from flb.chain.rpc import Rpc
@@ -120,7 +123,7 @@ def deploy(config: Config, owner: bytes, aggregator: Address) -> Deployed:
         raise NotAllowedHere(f"{folder} already holds a run", "choose another server.workdir for a new one")
     rpc = Rpc(config.chain.rpc)
     chain_id = rpc.chain_id()
-    spec = make_spec(config, folder)
+    spec = plan(config, folder)
     encoded = spec.encode()
     write_atomic(folder / "spec.json", encoded)
     sender = Sender(rpc, owner)

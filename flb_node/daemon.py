@@ -6,6 +6,7 @@ Whatever is finished is on disk before it is sent, so a node that is killed goes
 """
 
 import json
+import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,8 +17,10 @@ from flb import identity
 from flb import spec as specs
 from flb.errors import (
     BadSignature,
+    Busy,
     DigestMismatch,
     Fatal,
+    FLBError,
     Impostor,
     NotAMember,
     NotInCohort,
@@ -38,8 +41,18 @@ from flb_node.uplink import Uplink
 RETRY_SECONDS = 1.0
 """Wait after the aggregator or the chain was away."""
 
+JITTER = random.SystemRandom()
+"""Spreads the nodes that a limit sent away at the same moment; nothing that counts depends on it."""
+
 PASSING = (WrongRound, Truncated, DigestMismatch, BadSignature, NotInCohort)
 """Refusals that say nothing about the update itself: the aggregator may lag behind the chain, or have restarted."""
+
+
+def pause_after(error: FLBError) -> float:
+    """Seconds until the next try: what a busy aggregator asked for, and up to half of that more."""
+    if isinstance(error, Busy):
+        return error.retry_seconds * (1 + JITTER.random() / 2)
+    return RETRY_SECONDS
 
 
 class Chain(Protocol):
@@ -107,7 +120,7 @@ class Daemon:
             except Unavailable as error:
                 self.status("waiting", reason=error.what)
                 self.log(f"{error}; trying again")
-                self.stop.wait(RETRY_SECONDS)
+                self.stop.wait(pause_after(error))
 
     def cycle(self) -> bool:
         """One look at the chain and what follows from it; True when the run is over."""
@@ -244,7 +257,7 @@ class Daemon:
                 )
             except (Unavailable, *PASSING) as error:
                 self.log(f"{error}")
-                if self.stop.wait(RETRY_SECONDS):
+                if self.stop.wait(pause_after(error)):
                     raise Unavailable("this node was told to stop", "start it again") from error
                 self.view = self.chain.view()
                 now = self.view.opening

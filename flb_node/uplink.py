@@ -7,7 +7,7 @@ becomes the fault that its `flb-code` names, or AggregatorUnavailable.
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from flb.errors import (
     AggregatorUnavailable,
     AlreadyAdmitted,
     BadSignature,
+    Busy,
+    Fatal,
     FLBError,
     Impostor,
     NotAllowedHere,
@@ -31,16 +33,23 @@ from flb.store import BlobStore, sync_file
 from flb.types import ZERO_DIGEST, Address, Digest, Domain, Manifest, Receipt, Session
 from flb.v1 import aggregator_service_pb2 as pb
 from flb.v1 import aggregator_service_pb2_grpc as pb_grpc
-from flb.wire import chunks, messages
+from flb.wire import chunks, frames, messages
+from flb_node.idle import moving
 
 CALL_SECONDS = 30.0
 """Deadline of calls that carry no bulk."""
+
+SERVICE = pb.DESCRIPTOR.services_by_name["AggregatorService"].full_name
 
 LARGEST_BLOB = 1 << 34
 """Bytes that are taken for a blob whose size the caller does not know."""
 
 OPTIONS = (
+    # an hour of training must not cost the connection: pings keep it, and tell when it is gone
     ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_receive_message_length", 4 << 20),
     ("grpc.enable_http_proxy", 0),  # the other end is on this machine; a proxy for the outside would not find it
 )
@@ -64,8 +73,14 @@ def fault_of(error: Any) -> FLBError:
         return AggregatorUnavailable(
             f"the aggregator does not answer ({error.code().name.lower()})", "check that it runs; this node tries again"
         )
-    fault = by_code(code)("")
+    kind = by_code(code)
+    if issubclass(kind, Fatal):  # fatal to the other side, not to us
+        return AggregatorUnavailable(f"the aggregator is in trouble ({error.details()})", "this node tries again")
+    fault = kind("")
     fault.args = (error.details(),)
+    fault.what = str(error.details())
+    if isinstance(fault, Busy):
+        fault.retry_seconds = int(trailing.get("flb-retry-ms", 1000)) / 1000
     return fault
 
 
@@ -81,6 +96,10 @@ class Uplink:
     key: bytes
     channel: grpc.Channel = field(init=False)
     stub: Any = field(init=False)
+    upload: Any = field(init=False)
+    """UploadUpdate over serialized messages: `flb.wire.frames` saves copies."""
+    blob: Any = field(init=False)
+    """DownloadBlob, likewise."""
     token: str = ""
 
     def __post_init__(self) -> None:
@@ -91,6 +110,12 @@ class Uplink:
             )
         self.channel = grpc.insecure_channel(self.uri, options=OPTIONS)
         self.stub = pb_grpc.AggregatorServiceStub(self.channel)  # type: ignore[no-untyped-call]
+        self.upload = self.channel.stream_unary(
+            f"/{SERVICE}/UploadUpdate", response_deserializer=pb.UploadUpdateResponse.FromString
+        )
+        self.blob = self.channel.unary_stream(
+            f"/{SERVICE}/DownloadBlob", request_serializer=pb.DownloadBlobRequest.SerializeToString
+        )
 
     def close(self) -> None:
         """Close the channel; running calls end."""
@@ -144,7 +169,7 @@ class Uplink:
     ) -> Path:
         """Fetch a blob of at most `limit` bytes unless it is here; a broken download goes on where it stopped.
 
-        Raises DigestMismatch, TooLarge, NotListed, or AggregatorUnavailable.
+        Raises DigestMismatch, TooLarge, NotListed, Busy, or AggregatorUnavailable.
         """
         if blobs.has(digest):
             return blobs.path(digest)
@@ -156,14 +181,17 @@ class Uplink:
                 receiver.resume(block)
             request = pb.DownloadBlobRequest(digest=digest, offset=receiver.held)
             try:
-                with translated():
-                    for message in self.stub.DownloadBlob(request, metadata=self.optional_session()):
-                        if message.size:
-                            receiver.size = min(message.size, limit)
-                        if message.data:
-                            receiver.take(message.data)
-                            file.write(message.data)
-                            progress(receiver.held, receiver.size)
+                with translated(), moving(self.blob(request, metadata=self.optional_session())) as (call, moved):
+                    for message in call:
+                        data = frames.decode(frames.DOWNLOAD_DATA, message)
+                        if data is None:
+                            first = pb.DownloadBlobResponse.FromString(message)
+                            receiver.size, data = min(first.size, limit), memoryview(first.data)
+                        if data:
+                            receiver.take(data)
+                            file.write(data)
+                        moved()
+                        progress(receiver.held, receiver.size)
                 receiver.finish()
             except Truncated as error:
                 raise AggregatorUnavailable(error.what, "the download goes on where it stopped") from error
@@ -180,9 +208,17 @@ class Uplink:
     # --------------------------------------------------------------- sending
 
     def deliver(
-        self, manifest: Manifest, signature: bytes, path: Path, progress: Callable[[int, int], None]
+        self,
+        manifest: Manifest,
+        signature: bytes,
+        path: Path,
+        progress: Callable[[int, int], None],
+        codec_error: float = 0.0,
     ) -> tuple[Receipt, bytes]:
-        """Bring an update to the aggregator, from where it stopped; returns the checked receipt."""
+        """Bring an update to the aggregator, from where it stopped; returns the checked receipt.
+
+        `codec_error` is for the round's report. Raises Busy, AggregatorUnavailable, or the aggregator's refusal.
+        """
         query = pb.QueryUploadRequest(round=manifest.round, seed=manifest.seed)
 
         def ask() -> Any:
@@ -193,10 +229,20 @@ class Uplink:
         if state.HasField("receipt"):
             return self.checked(state.receipt, manifest)
         offset = state.committed if state.digest == manifest.digest else 0
-        with path.open("rb", buffering=0) as file, translated():
-            answer = self.stub.UploadUpdate(
-                parts(manifest, signature, file.fileno(), offset, progress), metadata=self.session()
+        with path.open("rb", buffering=0) as file, translated(), ExitStack() as stack:
+            beat: list[Callable[[], None]] = []
+
+            def sent(done: int, size: int) -> None:
+                beat[0]() if beat else None
+                progress(done, size)
+
+            header = pb.UploadHeader(
+                manifest=messages.manifest_to_proto(manifest, signature), offset=offset, codec_error=codec_error
             )
+            messages_out = parts(header, file.fileno(), offset, manifest.size, sent)
+            call, moved = stack.enter_context(moving(self.upload.future(messages_out, metadata=self.session())))
+            beat.append(moved)
+            answer = call.result()
         return self.checked(answer.receipt, manifest)
 
     def checked(self, message: pb.SignedReceipt, manifest: Manifest) -> tuple[Receipt, bytes]:
@@ -215,13 +261,12 @@ class Uplink:
 
 
 def parts(
-    manifest: Manifest, signature: bytes, descriptor: int, offset: int, progress: Callable[[int, int], None]
-) -> Iterator[pb.UploadUpdateRequest]:
-    """The messages of one upload: header, then chunks from `offset` on."""
-    header = pb.UploadHeader(manifest=messages.manifest_to_proto(manifest, signature), offset=offset)
-    yield pb.UploadUpdateRequest(header=header)
+    header: pb.UploadHeader, descriptor: int, offset: int, size: int, progress: Callable[[int, int], None]
+) -> Iterator[bytes]:
+    """The serialized messages of one upload: header, then chunks from `offset` on."""
+    yield pb.UploadUpdateRequest(header=header).SerializeToString()
     sent = offset
-    for data in chunks.send(lambda at, count: os.pread(descriptor, count, at), manifest.size, offset):
-        yield pb.UploadUpdateRequest(data=data)
+    for data in chunks.send(lambda at, count: os.pread(descriptor, count, at), size, offset):
+        yield frames.encode(frames.UPLOAD_DATA, data)
         sent += len(data)
-        progress(sent, manifest.size)
+        progress(sent, size)

@@ -40,7 +40,7 @@ class Receiver:
         self._hash.update(held)
         self.held += len(held)
 
-    def take(self, data: bytes) -> None:
+    def take(self, data: bytes | memoryview) -> None:
         """Check and count the next chunk. Raises BadMessage or TooLarge; then nothing of it counts."""
         if not data or len(data) > CHUNK:
             raise BadMessage(f"a chunk has {len(data)} bytes", f"send 1 to {CHUNK} bytes a chunk")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Spool: resume at the committed offset, replace, refuse, leave nothing behind."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,12 @@ from flb.errors import DigestMismatch, NotFinite, Truncated, WrongRound
 from flb.rounds import name_of
 from flb.store import BlobStore
 from flb.types import Step
-from flb_aggregator.intake import Spool, Upload, leaves_a_trace
+from flb_aggregator.intake import Spool, Upload, keeps_bytes
 from tests.sim import manifest_for, opening, small_spec, update_bytes
 
 pytestmark = pytest.mark.unit
+
+THREADS = ThreadPoolExecutor(1)
 
 SPEC, OPENING = small_spec(), opening()
 MEMBER = OPENING.cohort[0]
@@ -27,11 +30,11 @@ def spool(tmp_path: Path) -> Spool:
 
 
 def test_upload__cut_and_resumed__becomes_the_blob(spool: Spool) -> None:
-    first = Upload(spool, MANIFEST, 0)
+    first = Upload(spool, MANIFEST, 0, THREADS)
     first.write(BLOB[:1000])
     first.close()
     assert spool.committed(name_of(OPENING), MEMBER.node) == (1000, MANIFEST.digest)
-    second = Upload(spool, MANIFEST, 1000)
+    second = Upload(spool, MANIFEST, 1000, THREADS)
     second.write(BLOB[1000:])
     assert second.finish(SPEC, Step(1)) > 0
     assert spool.blobs.get(MANIFEST.digest) == BLOB
@@ -39,37 +42,37 @@ def test_upload__cut_and_resumed__becomes_the_blob(spool: Spool) -> None:
 
 
 def test_upload__wrong_offset__is_told_what_is_held(spool: Spool) -> None:
-    first = Upload(spool, MANIFEST, 0)
+    first = Upload(spool, MANIFEST, 0, THREADS)
     first.write(BLOB[:1000])
     first.close()
     with pytest.raises(Truncated, match="goes on at byte 999, 1000 are held"):
-        Upload(spool, MANIFEST, 999)
+        Upload(spool, MANIFEST, 999, THREADS)
 
 
 def test_upload__another_digest__starts_anew_and_drops_the_old_bytes(spool: Spool) -> None:
-    first = Upload(spool, MANIFEST, 0)
+    first = Upload(spool, MANIFEST, 0, THREADS)
     first.write(BLOB[:1000])
     first.close()
     other = manifest_for(SPEC, OPENING, MEMBER, BLOB[:-1] + b"x")
     with pytest.raises(Truncated, match="0 are held"):
-        Upload(spool, other, 1000)
-    Upload(spool, other, 0).close()
+        Upload(spool, other, 1000, THREADS)
+    Upload(spool, other, 0, THREADS).close()
     assert [path.name.rsplit("-", 1)[1] for path in spool.folder.iterdir()] == [other.digest.hex()]
 
 
 def test_upload__replaced_by_a_newer_stream__writes_nothing_more(spool: Spool) -> None:
-    first = Upload(spool, MANIFEST, 0)
+    first = Upload(spool, MANIFEST, 0, THREADS)
     first.close()
     with pytest.raises(WrongRound, match="replaced by a newer one"):
         first.write(BLOB[:10])
 
 
 def test_finish__one_flipped_byte__is_a_digest_mismatch(spool: Spool) -> None:
-    upload = Upload(spool, MANIFEST, 0)
+    upload = Upload(spool, MANIFEST, 0, THREADS)
     upload.write(BLOB[:-1] + bytes([BLOB[-1] ^ 1]))
     with pytest.raises(DigestMismatch) as caught:
         upload.finish(SPEC, Step(1))
-    assert not leaves_a_trace(caught.value)
+    assert not keeps_bytes(caught.value)
     upload.close(discard=True)
     assert list(spool.folder.iterdir()) == []
 
@@ -77,7 +80,7 @@ def test_finish__one_flipped_byte__is_a_digest_mismatch(spool: Spool) -> None:
 def test_finish__nan__is_refused_before_it_is_a_blob(spool: Spool) -> None:
     bad = BLOB[:-4] + b"\x00\x00\xc0\x7f"
     manifest = manifest_for(SPEC, OPENING, MEMBER, bad)
-    upload = Upload(spool, manifest, 0)
+    upload = Upload(spool, manifest, 0, THREADS)
     upload.write(bad)
     with pytest.raises(NotFinite):
         upload.finish(SPEC, Step(1))
@@ -86,17 +89,17 @@ def test_finish__nan__is_refused_before_it_is_a_blob(spool: Spool) -> None:
 
 
 def test_finish__cut_short__keeps_what_arrived(spool: Spool) -> None:
-    upload = Upload(spool, MANIFEST, 0)
+    upload = Upload(spool, MANIFEST, 0, THREADS)
     upload.write(BLOB[:1000])
     with pytest.raises(Truncated) as caught:
         upload.finish(SPEC, Step(1))
-    assert leaves_a_trace(caught.value)
+    assert keeps_bytes(caught.value)
     upload.close()
     assert spool.committed(name_of(OPENING), MEMBER.node)[0] == 1000
 
 
 def test_clear__another_opening__deletes_the_rest(spool: Spool) -> None:
-    Upload(spool, MANIFEST, 0).close()
+    Upload(spool, MANIFEST, 0, THREADS).close()
     spool.clear(name_of(OPENING))
     assert len(list(spool.folder.iterdir())) == 1
     spool.clear(name_of(opening(number=2)))
