@@ -13,7 +13,7 @@ help:  ## List the targets
 	@echo "FLB: fine-tune one language model together on data that is not shared"
 	@sed -nE 's/^([a-z]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | sort | awk -F '|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
-setup:  ## Install everything into .venv and hardhat/node_modules
+setup:  ## Install everything into .venv, hardhat/node_modules and tests/js/node_modules
 	@tools/setup
 
 demo: setup  ## Fine-tune a real model on three nodes of this machine, about three minutes
@@ -37,6 +37,7 @@ lint: setup
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports --no-cache
 	@$(BIN)/python tools/gen_proto.py --check
+	@$(BIN)/python -m tools.make_vectors --check
 
 contracts: setup  ## Compile the contracts, compare the exported ABI, run the Solidity tests
 	@echo "== contracts"
@@ -47,8 +48,9 @@ contracts: setup  ## Compile the contracts, compare the exported ABI, run the So
 fmt: setup  ## Format the code
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
 
-gen: setup  ## Generate protobuf code and the exported ABI
+gen: setup  ## Generate protobuf code, the exported ABI and the vectors
 	@$(BIN)/python tools/gen_proto.py
+	@$(BIN)/python -m tools.make_vectors
 	@$(HARDHAT) build --quiet && $(CURDIR)/$(BIN)/python $(CURDIR)/tools/export_abi.py
 
 bench: setup  ## Run every benchmark, one after the other; JSON in bench/results

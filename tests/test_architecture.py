@@ -46,7 +46,9 @@ def test_module__header_docstring_and_size(path: Path) -> None:
 
 
 @pytest.mark.unit
-@pytest.mark.parametrize("path", tracked("*.sol", "*.proto", "*.js", "Makefile", "tools/setup", ".ci/run"), ids=shown)
+@pytest.mark.parametrize(
+    "path", tracked("*.sol", "*.proto", "*.js", "*.mjs", "Makefile", "tools/setup", ".ci/run"), ids=shown
+)
 def test_other_source__has_its_header(path: Path) -> None:
     assert "SPDX-License-Identifier: Apache-2.0" in path.read_text()[:200]
 

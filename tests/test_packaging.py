@@ -47,5 +47,12 @@ def test_source_archive__contents__are_sources_alone(tmp_path: Path) -> None:
     with tarfile.open(build("sdist", tmp_path)) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "LICENSE", "hardhat/package-lock.json", "contracts/FLBRun.sol", "Makefile"} <= names
-    made = ("hardhat/node_modules", "hardhat/artifacts", "hardhat/cache", "hardhat/coverage", ".venv")
+    made = (
+        "hardhat/node_modules",
+        "hardhat/artifacts",
+        "hardhat/cache",
+        "hardhat/coverage",
+        "tests/js/node_modules",
+        ".venv",
+    )
     assert not [name for name in names if name.startswith(made)]

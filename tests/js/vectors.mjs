@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+// Recomputes proto/vectors in JavaScript and fails on any difference. Prints how many cases of each file agree.
+import assert from "node:assert/strict";
+import { readFileSync, readdirSync } from "node:fs";
+import { AbiCoder, TypedDataEncoder, Wallet, verifyTypedData } from "ethers";
+import { types } from "./channel.mjs";
+import { CODECS, bytes, canonical, chunks, container, datasetRoot, domainOf, hex, keccak256, leaf, resumeFrom, root,
+  sha256, statement, typeOf, uint64, update, updateLeaf, updatesRoot } from "./encoding.mjs";
+
+const FOLDER = new URL("../../proto/vectors/", import.meta.url);
+const NOT_WRITTEN = ["mxint4"]; // codecs that this client leaves out
+const same = (data, expected) => assert.equal(typeof data === "string" ? data : hex(data), expected);
+
+const floats = (data) => Array.from({ length: data.length / 4 }, (_, index) => data.readFloatLE(4 * index));
+const floatBytes = (values) => Buffer.concat(values.map((value) => {
+  const cell = Buffer.alloc(4);
+  cell.writeFloatLE(value);
+  return cell;
+}));
+const fromBits = (bits) => {
+  const cell = Buffer.alloc(4);
+  cell.writeUInt32LE(bits >>> 0);
+  return cell.readFloatLE();
+};
+const DECODE = {
+  f32: ([data]) => floats(data),
+  bf16: ([data]) => Array.from({ length: data.length / 2 }, (_, index) => fromBits(data.readUInt16LE(2 * index) << 16)),
+  mxint8: ([data, scales]) => Array.from(data, (_, index) =>
+    data.readInt8(index) * 2 ** (scales[Math.floor(index / 32)] - 133)),
+};
+
+/** Fields of messages.json as protobufjs takes them: hex to bytes. */
+const plain = (value) => {
+  if (Array.isArray(value)) return value.map(plain);
+  if (typeof value === "string" && value.startsWith("0x")) return bytes(value);
+  if (value === null || typeof value !== "object") return value;
+  return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, plain(item)]));
+};
+
+/** hash of docs/registry.md: words of 32 bytes after the type's hash. */
+const wordsHash = (type, given) => {
+  const fields = /\((.*)\)/.exec(type)[1].split(",").map((field) => field.split(" "));
+  const names = fields.map(([, name]) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`));
+  const words = AbiCoder.defaultAbiCoder().encode(fields.map(([kind]) => kind), names.map((name) => given[name]));
+  return keccak256(Buffer.concat([keccak256(Buffer.from(type)), bytes(words)]));
+};
+const ROLL = "Roll(uint32 round,bytes32 previous,bytes32 recordDigest,bytes32 adapterDigest,bytes32 updatesRoot," +
+  "bytes32 scoresRoot,bytes32 payoutRoot,bytes32 seed,uint32 accepted,uint64 weightSum,uint40 deadline)";
+const VOID = "Void(uint32 round,bytes32 previous,bytes32 seed,uint40 deadline)";
+
+/** What a round's record says, against the signatures and the root in it. */
+function checkRecord({ record, blob, sha256: digest }) {
+  same(Buffer.from(canonical(record)), blob);
+  same(sha256(bytes(blob)), digest);
+  const domain = domainOf(record.chain_id, record.run);
+  const leaves = record.updates.map(({ manifest, signature, weight }) => {
+    const { tensor_root: tensorRoot, dataset_root: datasetRoot, codec, ...rest } = manifest;
+    const message = { ...rest, tensorRoot, datasetRoot, codec: CODECS[codec].number };
+    assert.equal(verifyTypedData(domain, typeOf("Manifest"), message, signature).toLowerCase(), manifest.node);
+    return updateLeaf(...[manifest.node].map(bytes), weight, ...[manifest.digest, tensorRoot, datasetRoot].map(bytes));
+  });
+  same(updatesRoot(leaves), record.updates_root);
+}
+
+const TREES = {
+  plain: ({ leaves }) => root(leaves.map(bytes)),
+  updates: ({ updates, leaves }) => {
+    const made = updates.map((one) => updateLeaf(
+      bytes(one.node), one.weight, ...[one.digest, one.tensor_root, one.dataset_root].map(bytes),
+    ));
+    assert.deepEqual(made.map(hex), leaves);
+    return updatesRoot(made);
+  },
+  dataset: ({ node, records, leaves }) => {
+    const salted = records.map(({ salt, messages }) => [bytes(salt), Buffer.from(canonical(messages))]);
+    assert.deepEqual(salted.map((pair) => hex(leaf(...pair))), leaves);
+    return datasetRoot(bytes(node), salted);
+  },
+  roster: ({ members }) => root(members.map((one) =>
+    leaf(bytes(one.node), bytes(one.key), bytes(one.payee), bytes(one.dataset_root), uint64(one.records)))),
+};
+
+const TOPICS = {
+  canonical_json(one) {
+    same(Buffer.from(canonical(JSON.parse(one.json))), one.canonical);
+    same(sha256(bytes(one.canonical)), one.sha256);
+  },
+  codecs(one) {
+    if (NOT_WRITTEN.includes(one.codec)) return;
+    const values = floats(bytes(one.values));
+    assert.equal(CODECS[one.codec].number, one.number);
+    if (one.deterministic) {
+      const made = CODECS[one.codec].entries({ name: "", shape: [values.length] }, values);
+      const entries = made.map(({ name, data, ...rest }) => ({ suffix: name, ...rest, data: hex(data) }));
+      assert.deepEqual(entries, one.entries);
+    }
+    same(floatBytes(DECODE[one.codec](one.entries.map((entry) => bytes(entry.data)))), one.decoded);
+  },
+  container(one) {
+    const made = container(one.entries.map((entry) => ({ ...entry, data: bytes(entry.data) })), one.metadata);
+    same(made.header, one.header);
+    same(Buffer.concat([made.header, made.data]), one.blob);
+    same(sha256(bytes(one.blob)), one.sha256);
+  },
+  async eip712(one) {
+    const name = one.type.split("(")[0], type = typeOf(name);
+    assert.equal(TypedDataEncoder.from(type).encodeType(name), one.type);
+    if (one.kind) {
+      const { kind, digest } = statement(one.kind, bytes(one.payload));
+      assert.deepEqual({ kind: hex(kind), digest: hex(digest) }, one.message);
+    }
+    same(TypedDataEncoder.hashDomain(one.domain), one.separator);
+    same(TypedDataEncoder.hashStruct(name, type, one.message), one.struct_hash);
+    same(TypedDataEncoder.hash(one.domain, type, one.message), one.digest);
+    same(await new Wallet(one.key).signTypedData(one.domain, type, one.message), one.signature);
+    same(verifyTypedData(one.domain, type, one.message, one.signature).toLowerCase(), one.signer);
+  },
+  merkle(one) {
+    same(TREES[one.tree](one), one.root);
+  },
+  messages(one) {
+    const type = types[one.message];
+    same(type.serialize(plain(one.fields)), one.serialized);
+    same(type.serialize(type.deserialize(bytes(one.serialized))), one.serialized);
+  },
+  record(one) {
+    if (one.record) checkRecord(one);
+    else same(one.rolled ? wordsHash(ROLL, one.rolled) : wordsHash(VOID, one.voided), one.hash);
+  },
+  update(one) {
+    const spec = JSON.parse(one.spec);
+    const values = Object.fromEntries(Object.entries(one.values).map(([name, data]) => [name, floats(bytes(data))]));
+    const { step } = one, [salt, node, base] = [one.salt, one.node, one.base].map(bytes);
+    const blob = update(spec, step, { salt, node, base }, (tensor, index) => values[tensor.name][index]);
+    same(blob, one.blob);
+    assert.equal(String(blob.length), one.size);
+    same(sha256(blob), one.sha256);
+  },
+  upload(one) {
+    if (one.chunks) return assert.deepEqual(chunks(Number(one.size), Number(one.offset)), one.chunks);
+    const from = resumeFrom({ ...one.query, digest: bytes(one.query.digest) }, bytes(one.digest));
+    return assert.equal(String(from), one.resume_from);
+  },
+};
+
+const counts = {};
+for (const file of readdirSync(FOLDER).filter((name) => name.endsWith(".json"))) {
+  const topic = file.replace(".json", "");
+  const { cases } = JSON.parse(readFileSync(new URL(file, FOLDER)));
+  for (const [index, one] of cases.entries()) {
+    try {
+      await TOPICS[topic](one);
+    } catch (error) {
+      console.error(`proto/vectors/${file}, case ${index}: ${error.message}`);
+      process.exit(1);
+    }
+  }
+  counts[topic] = cases.length;
+}
+console.log(JSON.stringify(counts));
