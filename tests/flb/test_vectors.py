@@ -4,6 +4,7 @@
 import hashlib
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ from flb_aggregator.intake import Spool, Upload
 from tests.sim import reader
 
 pytestmark = pytest.mark.unit
+
+THREADS = ThreadPoolExecutor(1)
 
 FOLDER = Path(__file__).resolve().parents[2] / "proto" / "vectors"
 TOPICS = {path.stem for path in FOLDER.glob("*.json")}
@@ -273,14 +276,14 @@ def test_upload__resume__the_offset_is_taken_and_others_are_refused(case: Case, 
         for old in tmp_path.glob("1-*"):
             old.unlink()
         if held:
-            before = Upload(spool, manifest(case["query"]["digest"]), 0)
+            before = Upload(spool, manifest(case["query"]["digest"]), 0, THREADS)
             before.write(bytes(held))
             before.close()
         assert spool.committed((Round(1), seed), node) == (held, raw(case["query"]["digest"]))
         if offset in case["refused"]:
             with pytest.raises(Truncated):
-                Upload(spool, manifest(case["digest"]), int(offset))
+                Upload(spool, manifest(case["digest"]), int(offset), THREADS)
         else:
-            upload = Upload(spool, manifest(case["digest"]), int(offset))
+            upload = Upload(spool, manifest(case["digest"]), int(offset), THREADS)
             assert upload.receiver.held == int(offset)
             upload.close()

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node of `bench.transfer`: the product's uplink and store, with a prepared update in the place of training.
+
+It is told over stdin what a real node reads from the chain, and answers with one JSON line a step.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flb import identity
+from flb import spec as specs
+from flb.admission import update_metadata
+from flb.store import BlobStore
+from flb.types import ZERO_DIGEST, Address, Digest, Domain, Manifest, Round
+from flb_aggregator.metrics import peak_rss_mib
+from flb_node.uplink import Uplink
+from tests.sim import encode_update
+
+
+def main() -> None:
+    """Read orders until stdin closes."""
+    note = json.loads(sys.stdin.readline())
+    folder, key = Path(note["folder"]), bytes.fromhex(note["key"])
+    folder.mkdir(parents=True)
+    raw: dict[str, bytes] = {name: bytes.fromhex(note[name]) for name in ("run", "aggregator", "spec", "dataset")}
+    domain, node = Domain(note["chain_id"], Address(raw["run"])), identity.address_of(key)
+    blobs = BlobStore(folder / "blobs")
+    uplink = Uplink(
+        note["uri"], domain, lambda: Address(raw["aggregator"]), node, key,
+        cert_digest=Digest(bytes.fromhex(note["cert_digest"])),
+    )  # fmt: skip
+    spec = specs.decode(uplink.get_run(Digest(raw["spec"])))
+    values = np.memmap(note["values"], np.float32, "r")
+    say("ready")
+    for line in sys.stdin:
+        order: dict[str, Any] = json.loads(line)
+        opened = {name: bytes.fromhex(order[name]) for name in ("seed", "base")}
+        if order["do"] == "seal":
+            uplink.download(Digest(opened["base"]), blobs, lambda done, size: None)
+            metadata = update_metadata(opened["seed"], node, opened["base"])
+            with blobs.writer() as out:
+                size = encode_update(spec, order["step"], metadata, values, out.write)
+                digest = out.commit()
+            say("sealed", mib=round(size / (1 << 20), 2))
+        elif order["do"] == "upload":
+            manifest = Manifest(
+                node=node, round=Round(order["round"]), seed=Digest(opened["seed"]), spec=Digest(raw["spec"]),
+                base=Digest(opened["base"]), digest=digest, tensor_root=ZERO_DIGEST, dataset_root=Digest(raw["dataset"]),
+                size=size, examples=100, codec=spec.wire_codec,
+            )  # fmt: skip
+            signature = identity.sign(key, domain, identity.manifest_hash(manifest))
+            start = time.perf_counter()
+            uplink.deliver(manifest, signature, blobs.path(digest), lambda done, size: None)
+            say("uploaded", seconds=time.perf_counter() - start)
+        else:
+            start = time.perf_counter()
+            for state in uplink.watch():
+                if state.round > order["round"]:
+                    break
+            announced = time.perf_counter()
+            blobs.path(digest).unlink()
+            uplink.download(Digest(state.base), blobs, lambda done, size: None)
+            say("downloaded", waited=announced - start, seconds=time.perf_counter() - announced)
+    uplink.close()
+
+
+def say(what: str, **figures: float) -> None:
+    """One line to the driver."""
+    print(json.dumps({"did": what, "peak_rss_mib": peak_rss_mib(), **figures}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
