@@ -96,6 +96,9 @@ class ClientConfig:
     password_file: Path | None = setting(None, "file with its password; or FLB_PASSWORD_FILE in the environment")
     workdir: Path = setting(Path("flb-node"), "folder for adapters, sealed updates and receipts")
     threads: int | None = setting(None, "threads for training; null divides the cores among the nodes here")
+    keep_steps: int | None = setting(
+        2, "adapters and sealed updates of how many past steps stay on disk; null keeps all"
+    )
     nodes_on_this_machine: int = setting(1, "how many nodes share this machine's cores")
 
 
@@ -107,6 +110,9 @@ class ServerConfig:
     keystore: Path | None = setting(None, "the aggregator's encrypted key")
     password_file: Path | None = setting(None, "file with its password; or FLB_PASSWORD_FILE in the environment")
     workdir: Path = setting(Path("flb-aggregator"), "folder for journal, blobs and published adapters")
+    keep_updates: int | None = setting(
+        None, "updates of how many sealed rounds stay on disk; null keeps all, which flb verify needs"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +150,7 @@ NOT_YET = {
 POSITIVE = (
     "lora.r", "lora.alpha", "training.local_steps", "training.batch_size", "training.max_length",
     "run.steps", "run.round_seconds", "run.min_nodes", "run.weight_cap", "run.max_cohort", "run.value_bound",
-    "client.threads", "client.nodes_on_this_machine",
+    "client.threads", "client.nodes_on_this_machine", "client.keep_steps", "server.keep_updates",
 )  # fmt: skip
 """Numbers that must be at least 1."""
 

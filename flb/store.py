@@ -10,9 +10,10 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -70,6 +71,10 @@ def digest_of_file(path: Path, buffer: int = 1 << 20) -> Digest:
         return Digest(hashed.digest())
 
 
+NAME = re.compile("[0-9a-f]{64}")
+"""A blob's; everything else in the folder is on its way to become one."""
+
+
 class BlobStore:
     """A folder of blobs named by their SHA-256 in hex, written once."""
 
@@ -108,9 +113,21 @@ class BlobStore:
     def adopt(self, part: Path, digest: Digest) -> Path:
         """Make a complete, checked and flushed file of the same file system a blob."""
         path = self.path(digest)
+        os.utime(part)  # it is new here, however old its bytes are
         part.rename(path)
         sync_folder(self.folder)
         return path
+
+    def delete_others(self, needed: Set[Digest], before: float) -> int:
+        """Delete blobs that are not `needed` and were stored before a time (Unix seconds); returns how many."""
+        deleted = 0
+        for path in self.folder.iterdir():
+            if not NAME.fullmatch(path.name) or Digest(bytes.fromhex(path.name)) in needed:
+                continue
+            if path.stat().st_mtime < before:
+                path.unlink()
+                deleted += 1
+        return deleted
 
     @contextmanager
     def writer(self) -> Iterator["BlobWriter"]:
@@ -189,6 +206,10 @@ class Journal:
             if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
                 raise OSError(errno.ENOSPC, "the journal has no room") from error
             raise
+
+    def forget(self, before: Round) -> None:
+        """Delete the facts of earlier rounds, which nothing reads any more."""
+        self._db.execute("DELETE FROM facts WHERE round < ?", (before,))
 
     def facts(self) -> Iterator[Fact]:
         """All facts in order. Raises CorruptStore."""

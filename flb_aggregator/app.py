@@ -36,6 +36,8 @@ from flb_aggregator.sessions import Sessions
 
 M_ARENA_MAX = -8
 EXIT_SECONDS = 4.0
+SPARE_BYTES = 64 << 20
+"""Kept free on the disk besides the next adapter and its folder: records, journal, logs."""
 
 
 @dataclass(slots=True)
@@ -129,7 +131,8 @@ def build(config: Config, folder: Path) -> Daemon:
     if deploy_block is None:
         deploy_block = find_deploy_block(rpc, address)
     registry = Registry(rpc, domain, deploy_block, spec.rounds.confirmations)
-    spool = Spool(folder / "spool", blobs)
+    reserve = SPARE_BYTES + 2 * blobs.path(Digest(bytes.fromhex(spec.adapter))).stat().st_size
+    spool = Spool(folder / "spool", blobs, reserve)
     spool.folder.mkdir(exist_ok=True)
     return Daemon(
         spec=spec,
@@ -144,6 +147,7 @@ def build(config: Config, folder: Path) -> Daemon:
         metrics=Metrics(folder / "rounds.jsonl", time.monotonic),
         now=time.time,
         log=log,
+        keep_updates=config.server.keep_updates,
         poll_seconds=0.1 if "127.0.0.1" in rpc.url or "localhost" in rpc.url else 2.0,
     )
 

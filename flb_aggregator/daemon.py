@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flb import identity, records
-from flb.errors import ContractRefused, CorruptStore, FLBError, LostChain, Unavailable
+from flb.errors import CorruptStore, FLBError, LostChain, Unavailable
 from flb.records import Roll
 from flb.roster import RunView
 from flb.rounds import (
+    KEPT,
     Announce,
     ChainAdvanced,
     Combine,
@@ -25,7 +26,6 @@ from flb.rounds import (
     Event,
     Fact,
     JournalClosing,
-    Name,
     PeerUpdateAdmitted,
     PeerUploadBegun,
     Phase,
@@ -41,13 +41,15 @@ from flb.rounds import (
 from flb.spec import RunSpec
 from flb.store import BlobStore, Journal
 from flb.types import ZERO_DIGEST, Admitted, Digest, Domain, Manifest, Round, Seconds
-from flb_aggregator import pipeline, publish
+from flb_aggregator import pipeline, publish, retention
 from flb_aggregator.intake import Spool
+from flb_aggregator.listing import in_record
 from flb_aggregator.metrics import Metrics
+from flb_aggregator.outbox import Outbox
 from flb_aggregator.ports import Chain, Sent
 
-RETRY_SECONDS = 1.0
-"""Wait after the chain was away."""
+YOUNG_SECONDS = 600.0
+"""No younger blob is deleted: it may be on its way into the journal."""
 DISK_SECONDS = 5.0
 """Wait after the disk was full."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -70,17 +72,20 @@ class Daemon:
     now: Callable[[], float]
     log: Callable[[str], None]
     poll_seconds: float
+    keep_updates: int | None = None
+    """Updates of how many sealed rounds stay; None for all."""
     state: State = field(init=False)
     view: RunView = field(default_factory=RunView)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     poke: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    sending: set[tuple[str, Name]] = field(default_factory=set)
+    outbox: Outbox = field(init=False)
     failed: asyncio.Future[None] | None = None
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One transition at a time: a fact is durable before the next one is looked at."""
 
     def __post_init__(self) -> None:
+        self.outbox = Outbox(self.metrics, self.log)
         self.state = restore(self.spec.rounds, self.journal.facts())
 
     # ------------------------------------------------------------------ facts
@@ -170,40 +175,36 @@ class Daemon:
         return records.roll_of(record, blob)
 
     async def submit(self, what: str, send: Callable[[], Sent]) -> None:
-        """Send the transaction that ends the open round, once at a time; the machine asks again if it is lost."""
+        """End the open round on the chain, and look at the chain at once."""
         opening, phase = self.state.opening, self.state.phase
-        if opening is None or (what, name_of(opening)) in self.sending:
-            return
-        key = (what, name_of(opening))
-        self.sending.add(key)
-        try:
-            # The contract checks the number of the round alone: what waited out an outage must still be due.
-            while self.state.opening == opening and self.state.phase is phase:
-                if await self.sent(what, opening.round, send):
-                    break
-                await asyncio.sleep(RETRY_SECONDS)
-        finally:
-            self.sending.discard(key)
-        self.poke.set()
+        if opening is not None:
+            still = (opening, phase)
+            await self.outbox.submit(
+                what, name_of(opening), send, lambda: (self.state.opening, self.state.phase) == still
+            )
+            self.poke.set()
 
-    async def sent(self, what: str, number: Round, send: Callable[[], Sent]) -> bool:
-        """One try; False if it is worth another."""
-        try:
-            mined = await asyncio.to_thread(send)
-        except ContractRefused as error:
-            if error.name == "FLBTooEarly":  # the chain's clock is behind ours
-                return False
-            if error.name not in ("FLBWrongRound", "revert"):
-                raise
-            # somebody else ended the round first; "revert" is the same, seen only when it was mined
-            self.log(f"round {number}: {what} is not due any more ({error})")
-            return True
-        except Unavailable as error:
-            self.log(f"{error}; trying again")
-            return False
-        self.metrics.sealed(number, what, mined.tx, mined.gas_used)
-        self.log(f"round {number}: {what} mined, {mined.gas_used} gas")
-        return True
+    async def collect(self) -> None:
+        """Delete what nothing needs any more."""
+        own = {self.spec_digest, Digest(bytes.fromhex(self.spec.adapter))}
+        view, state, before = self.view, self.state, self.now() - YOUNG_SECONDS
+
+        def updates_of(record: Digest) -> tuple[Digest, ...]:
+            try:
+                return in_record(self.blobs, record)
+            except FLBError:  # another aggregator made it, and it is not here
+                return ()
+
+        def work() -> int:
+            keep = retention.needed(view, state, updates_of, self.keep_updates)
+            return self.blobs.delete_others(own | keep, before)
+
+        deleted = await asyncio.to_thread(work)
+        if deleted:
+            self.log(f"deleted {deleted} blobs that no round needs")
+        async with self.turn:
+            if view.opening:
+                await asyncio.to_thread(self.journal.forget, Round(view.opening.round - KEPT))
 
     async def announce(self) -> None:
         """Wake the watchers."""
@@ -252,6 +253,7 @@ class Daemon:
             self.spool.clear(name_of(opening) if opening else None)
             if opening:
                 self.metrics.opened(opening)
+                self.spawn(self.collect())
                 self.log(f"round {opening.round} open: step {opening.step}, {len(opening.cohort)} nodes")
             elif self.state.phase is Phase.FINISHED:
                 self.log("the run is finished; serving until stopped")

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which blobs an aggregator still needs. Pure: the daemon deletes the others.
+
+Needed for good: the spec, every adapter and every record. Updates of a sealed round are needed to recompute it, so
+they stay as long as the policy says (`server.keep_updates`; null keeps all). Updates of the open round stay whatever the
+policy says, as do those of rounds whose roll the chain does not show yet. Everything else is left over: updates of void
+rounds, of openings that a reorg undid, of lost races.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from flb.roster import RunView
+from flb.rounds import State
+from flb.types import Digest, Round
+
+UpdatesOf = Callable[[Digest], Iterable[Digest]]
+"""The updates that a record names; empty where the record is not here."""
+
+
+def needed(view: RunView, state: State, updates_of: UpdatesOf, keep: int | None) -> set[Digest]:
+    """Digests that must stay. `view` holds under the run's confirmations, so what it shows is not undone."""
+    found = {view.spec, view.adapter, *(opened.base for opened in view.openings.values())}
+    kept = view.rolls if keep is None else view.rolls[max(0, len(view.rolls) - keep) :]
+    for roll in view.rolls:
+        found |= {roll.record_digest, roll.adapter_digest}
+    for roll in kept:
+        found |= set(updates_of(roll.record_digest))
+    found |= set(_of_works(view, state))
+    return found
+
+
+def _of_works(view: RunView, state: State) -> Iterator[Digest]:
+    """What openings that are not over have admitted and made."""
+    first = view.opening.round if view.opening else first_after(view)
+    for (number, _), work in state.works.items():
+        if number < first:
+            continue
+        if work.roll is not None:
+            yield from (work.roll.record_digest, work.roll.adapter_digest)
+        yield from (admitted.manifest.digest for admitted in work.admitted.values())
+
+
+def first_after(view: RunView) -> Round:
+    """The first round that is not over where none is open."""
+    return Round(max((roll.round for roll in view.rolls), default=0) + 1)
