@@ -14,12 +14,14 @@ import numpy as np
 
 from flb import identity
 from flb import spec as specs
-from flb.admission import update_metadata
+from flb.admission import layout_of, update_metadata
+from flb.codec import CODINGS, dither
+from flb.spec import RunSpec
 from flb.store import BlobStore
-from flb.types import ZERO_DIGEST, Address, Digest, Domain, Manifest, Round
+from flb.types import ZERO_DIGEST, Address, Digest, Domain, Manifest, Round, Step
+from flb.wire import container
 from flb_aggregator.metrics import peak_rss_mib
 from flb_node.uplink import Uplink
-from tests.sim import encode_update
 
 
 def main() -> None:
@@ -42,11 +44,11 @@ def main() -> None:
         opened = {name: bytes.fromhex(order[name]) for name in ("seed", "base")}
         if order["do"] == "seal":
             uplink.download(Digest(opened["base"]), blobs, lambda done, size: None)
-            metadata = update_metadata(opened["seed"], node, opened["base"])
-            with blobs.writer() as out:
-                size = encode_update(spec, order["step"], metadata, values, out.write)
-                digest = out.commit()
-            say("sealed", mib=round(size / (1 << 20), 2))
+            digest = seal(
+                spec, Step(order["step"]), update_metadata(opened["seed"], node, opened["base"]), values, blobs
+            )
+            size = blobs.path(digest).stat().st_size
+            say("sealed", mib=size / (1 << 20))
         elif order["do"] == "upload":
             manifest = Manifest(
                 node=node, round=Round(order["round"]), seed=Digest(opened["seed"]), spec=Digest(raw["spec"]),
@@ -67,6 +69,19 @@ def main() -> None:
             uplink.download(Digest(state.base), blobs, lambda done, size: None)
             say("downloaded", waited=announced - start, seconds=time.perf_counter() - announced)
     uplink.close()
+
+
+def seal(spec: RunSpec, step: Step, metadata: dict[str, str], values: np.ndarray, blobs: BlobStore) -> Digest:
+    """A legal update of the given flat values, as a node would have sealed it."""
+    layout, coding, start = layout_of(spec, step), CODINGS[spec.wire_codec], 0
+    draw = dither.stream(bytes(32))
+    with blobs.writer() as out:
+        out.write(container.header_of(layout.entries, metadata))
+        for tensor in layout.tensors:  # a tensor's parts follow one another in the order of names
+            for part in coding.encode(values[start : start + tensor.size], draw):
+                out.write(part)
+            start += tensor.size
+        return out.commit()
 
 
 def say(what: str, **figures: float) -> None:

@@ -165,14 +165,20 @@ class BlobWriter:
 def lock_folder(folder: Path) -> IO[str]:
     """Hold a work folder for this process; the lock goes with the process. Raises NotAllowedHere if it is held."""
     folder.mkdir(parents=True, exist_ok=True)
-    file = (folder / "lock").open("w")
+    file = (folder / "lock").open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
+        file.seek(0)
+        holder = file.read(20).strip()
         file.close()
         raise NotAllowedHere(
-            f"another process works in {folder}", "stop it, or give this one a work folder of its own"
+            f"another process works in {folder}" + (f" (pid {holder})" if holder.isdigit() else ""),
+            "stop it, or give this one a work folder of its own",
         ) from error
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
     return file
 
 

@@ -29,6 +29,7 @@ from flb.errors import ChildFailed
 from flb.roster import RunView
 from flb.types import Domain
 from flb_cli import deploy
+from flb_cli.deploy import Deployed
 
 PBKDF2_ROUNDS = 100_000
 """Keys of a demo hold test coins and live for minutes."""
@@ -125,10 +126,15 @@ class Federation:
         self.owner = Sender(self.rpc(), keys["owner"])
         aggregator = keystore.stored_address(self.folder / "keys" / "aggregator.json")
         deployed = deploy.deploy(load(self.folder / "aggregator.yaml"), keys["owner"], aggregator)
-        self.owner.run = deployed.run
-        self.registry = Registry(self.rpc(), Domain(deployed.chain_id, deployed.run), deployed.deploy_block)
+        self.watch(deployed)
         for index, dataset in enumerate(self.datasets):
             self.write_config(f"node-{index + 1}", dataset=dataset, run="0x" + deployed.run.hex())
+
+    def watch(self, deployed: Deployed) -> None:
+        """Follow a run that was deployed, as its owner."""
+        assert self.owner is not None
+        self.owner.run = deployed.run
+        self.registry = Registry(self.rpc(), Domain(deployed.chain_id, deployed.run), deployed.deploy_block)
 
     def write_config(self, name: str, port: int = 0, dataset: Path | None = None, run: str | None = None) -> None:
         """config.yaml of one process."""
