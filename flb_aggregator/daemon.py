@@ -130,7 +130,7 @@ class Daemon:
         self.log(
             f"round {effect.opening.round}: adapter {roll.adapter_digest.hex()[:12]}… from {roll.accepted} updates"
         )
-        self.dispatch(StepCombined(name_of(effect.opening), roll))
+        self.dispatch(StepCombined(name_of(effect.opening), roll, effect.opening.block))
 
     def make(self, effect: Combine, previous: Digest) -> Roll:
         """Pure in its inputs: called again after a restart it writes the same bytes."""
