@@ -7,7 +7,7 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 HARDHAT := cd hardhat && PATH="$(CURDIR)/$(BIN):$$PATH" node node_modules/hardhat/dist/src/cli.js
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test full check lint contracts fmt gen bench
+.PHONY: help setup demo test full check lint contracts fmt gen bench chaos
 
 help:  ## List the targets
 	@echo "FLB: fine-tune one language model together on data that is not shared"
@@ -52,6 +52,9 @@ gen: setup  ## Generate protobuf code, the exported ABI and the vectors
 	@$(BIN)/python tools/gen_proto.py
 	@$(BIN)/python -m tools.make_vectors
 	@$(HARDHAT) build --quiet && $(CURDIR)/$(BIN)/python $(CURDIR)/tools/export_abi.py
+
+chaos: setup  ## Kill, cut and starve real processes at every place, one a run; a quarter of an hour
+	@FLB_CHAOS=full $(PYTEST) -q tests/e2e/chaos tests/e2e/test_demo_trouble.py
 
 bench: setup  ## Run every benchmark, one after the other; JSON in bench/results
 	@mkdir -p bench/results

@@ -4,7 +4,8 @@
 Facts come in with a prefix that says from where (`Chain`, `Peer`, `Timer`, `Step`), effects go out as imperatives.
 The shell writes the fact into its journal, then carries out the effects; every effect is idempotent by round and
 seed. What was journaled is kept under (round, seed), the name of an opening. So a restart and a reorg are the same
-thing: `ChainAdvanced` names the opening that holds now, and the machine goes on from what is kept for it.
+thing: `ChainAdvanced` names the opening that holds now, and the machine goes on from what is kept for it. A reorg can
+give the same name another block and deadline, which the record states: then its updates count, its roll does not.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,7 @@ from enum import StrEnum
 from flb.records import Closing, Roll
 from flb.roster import RunView, draw, quorum
 from flb.spec import RoundSpec
-from flb.types import Address, Admitted, Digest, Opening, Round, Seconds
+from flb.types import Address, Admitted, Block, Digest, Opening, Round, Seconds
 
 KEPT = 64
 """Openings whose work is remembered: as many as the contract's ring holds."""
@@ -38,12 +39,14 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is known of one opening. The fields fill from top to bottom and are never emptied."""
+    """What is known of one opening. The fields fill from top to bottom and are never emptied; the newest roll counts."""
 
     begun: frozenset[Address] = frozenset()
     admitted: Mapping[Address, Admitted] = field(default_factory=dict)
     closing: Closing | None = None
     roll: Roll | None = None
+    opened_at: Block | None = None
+    """Where the opening stood when the roll was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +106,11 @@ class IntakeClosed:
 
 @dataclass(frozen=True, slots=True)
 class StepCombined:
-    """The new adapter and the record blob are on disk; `roll` seals them."""
+    """The new adapter and the record blob are on disk; `roll` seals them, for the opening in block `opened_at`."""
 
     name: Name
     roll: Roll
+    opened_at: Block
 
 
 Event = ChainAdvanced | PeerUploadBegun | PeerUpdateAdmitted | TimerTicked | IntakeClosed | StepCombined
@@ -193,9 +197,12 @@ def step(state: State, event: Event) -> Result:
         case IntakeClosed():
             return _keep(state, event), ()
         case StepCombined():
+            opening = state.opening
+            if opening is None or event.name != name_of(opening):
+                return _keep(state, event), ()
+            if event.opened_at != opening.block:
+                return state, ()  # its record states a block that is gone; the round is being combined again
             state = _keep(state, event)
-            if state.opening is None or event.name != name_of(state.opening):
-                return state, ()
             return _send(replace(state, phase=Phase.ROLLING), SubmitRoll(event.roll), Announce())
 
 
@@ -217,7 +224,7 @@ def _keep(state: State, fact: Fact) -> State:
         case IntakeClosed():
             work = replace(work, closing=work.closing or fact.closing)
         case StepCombined():
-            work = replace(work, roll=work.roll or fact.roll)
+            work = replace(work, roll=fact.roll, opened_at=fact.opened_at)
     works = {**state.works, fact.name: work}
     if len(works) > KEPT:
         del works[min(works)]
@@ -237,7 +244,7 @@ def _advance(state: State, view: RunView) -> Result:
         return state, ()
     state = replace(state, opening=opening, sent_at=None)
     work = work_of(state)
-    if work.roll is not None:
+    if work.roll is not None and work.opened_at == opening.block:
         return _send(replace(state, phase=Phase.ROLLING), SubmitRoll(work.roll), Announce())
     if work.closing is not None:
         return replace(state, phase=Phase.COMBINING), (Combine(opening, work.closing), Announce())

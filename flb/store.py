@@ -27,7 +27,7 @@ from flb.records import (
     closing_to_json,
 )
 from flb.rounds import Fact, IntakeClosed, Name, PeerUpdateAdmitted, PeerUploadBegun, StepCombined
-from flb.types import Address, Digest, Round
+from flb.types import Address, Block, Digest, Round
 
 
 def sync_file(descriptor: int) -> None:
@@ -243,7 +243,8 @@ def _body(fact: Fact) -> dict[str, Any]:
             return closing_to_json(fact.closing)
         case StepCombined():
             digests = {name: getattr(fact.roll, name).hex() for name in _ROLL_DIGESTS}
-            return {"accepted": fact.roll.accepted, "weight_sum": fact.roll.weight_sum, **digests}
+            block = {"number": fact.opened_at.number, "hash": fact.opened_at.hash.hex()}
+            return {"accepted": fact.roll.accepted, "weight_sum": fact.roll.weight_sum, "opened_at": block, **digests}
 
 
 def _fact(name: Name, kind: str, body: Any) -> Fact:
@@ -257,5 +258,6 @@ def _fact(name: Name, kind: str, body: Any) -> Fact:
         case "StepCombined":
             digests = {key: Digest(bytes.fromhex(body[key])) for key in _ROLL_DIGESTS}
             roll = Roll(round=name[0], accepted=body["accepted"], weight_sum=body["weight_sum"], **digests)
-            return StepCombined(name, roll)
+            block = Block(int(body["opened_at"]["number"]), Digest(bytes.fromhex(body["opened_at"]["hash"])))
+            return StepCombined(name, roll, block)
     raise ValueError(kind)

@@ -145,7 +145,7 @@ class Daemon:
         while True:
             try:
                 roll = await asyncio.to_thread(self.make, effect, previous)
-                await self.dispatch(StepCombined(name_of(effect.opening), roll))
+                await self.dispatch(StepCombined(name_of(effect.opening), roll, effect.opening.block))
                 break
             except OSError as error:
                 await self.wait_for_disk(error)

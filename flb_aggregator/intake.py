@@ -21,7 +21,7 @@ from flb.store import BlobStore, sync_file
 from flb.types import Address, Digest, Manifest, Step
 from flb.wire.chunks import Receiver
 
-FULL_SECONDS = 30.0
+FULL_SECONDS = 5.0
 """When to come back to a full disk."""
 FLUSH_BYTES = 32 << 20
 """So much may be unflushed before the medium begins to write: less is left to wait for at the end."""

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from flb_cli.demo_evaluator import Evaluator
     from flb_cli.demo_view import View
     from flb_cli.federation import Federation
+    from flb_cli.replay import Report
 
 PROMPTS = ["Tell me a joke.", "Do you feel emotions?", "What is your favourite food?"]
 MAX_LENGTH = 128
@@ -37,6 +38,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--codec", choices=("f32", "bf16"), default="f32", help="how updates are written (default: f32)"
     )
     parser.add_argument("--workdir", type=Path, help="folder of the run, new or empty (default: flb-demo/TIME)")
+    parser.add_argument("--kill", action="store_true", help="kill the aggregator in the middle of an upload")
+    parser.add_argument("--tamper", action="store_true", help="flip one bit of an update afterwards; it must be found")
     parser.add_argument("--keep", action="store_true", help="leave chain and aggregator running until Ctrl-C")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout; progress on stderr")
     parser.set_defaults(run=run)
@@ -59,7 +62,18 @@ def run(arguments: argparse.Namespace) -> int:
     console = make_console(arguments.json)
     demo = Demo(arguments, new_folder(arguments.workdir), View(console, ()))
     result = demo.run()
-    return 0 if result["verify"] in ("exact", "certified") else 1
+    return 0 if succeeded(arguments, result) else 1
+
+
+def succeeded(arguments: argparse.Namespace, result: dict[str, Any]) -> bool:
+    """Whether the run verifies, and whatever trouble was asked for came and was overcome."""
+    good = ("exact", "certified")
+    killed, tampered = result.get("kill"), result.get("tamper")
+    return bool(
+        result["verify"] in good
+        and (not arguments.kill or (killed and killed["went_on"]))
+        and (not arguments.tamper or (tampered and tampered["named"] and tampered["restored"] in good))
+    )
 
 
 def report(demo: "Demo", result: dict[str, Any]) -> None:
@@ -130,7 +144,9 @@ class Demo:
         }
 
     def federate(self, federation: "Federation", evaluator: "Evaluator") -> dict[str, Any]:
-        """From the first process to the verdict."""
+        """From the first process to the verdict, through the trouble that was asked for."""
+        from flb_cli.demo_trouble import Ambush, tamper
+
         federation.start_chain()
         federation.deploy()
         for name in ("aggregator", *(f"node-{index + 1}" for index in range(self.arguments.nodes))):
@@ -138,11 +154,20 @@ class Demo:
         evaluator.start()
         evaluator.ask(0, None, PROMPTS)
         federation.await_members()
+        ambush = Ambush(federation, self.view.say) if self.arguments.kill else None
+        if ambush:
+            ambush.start()
         assert federation.owner is not None
         federation.owner.start()
         self.view.say("training")
         while not self.watch(federation, evaluator):
+            if ambush:
+                ambush.strike()
             time.sleep(POLL_SECONDS)
+        trouble: dict[str, Any] = {}
+        if ambush:
+            killed = ambush.end()
+            trouble["kill"] = asdict(killed) if killed else None
         self.view.say("waiting for the nodes to fetch the last adapter")
         for name, child in federation.children.items():
             if name.startswith("node-"):
@@ -156,10 +181,13 @@ class Demo:
         self.watch(federation, evaluator)
         federation.write_events()
         self.view.say("verifying")
-        verdict = self.verify()
+        verdict = self.verify().verdict
+        if self.arguments.tamper:
+            self.view.say("flipping one bit of an update, verifying, putting it back, verifying")
+            trouble["tamper"] = tamper(self.folder, self.verify)
         last = evaluator.answers[self.arguments.rounds]
         self.answers = list(zip(PROMPTS, evaluator.answers[0], last, strict=True))
-        return self.result(federation, evaluator, verdict)
+        return {**self.result(federation, evaluator, verdict), **trouble}
 
     def watch(self, federation: "Federation", evaluator: "Evaluator") -> bool:
         """Look around once; True when the run is finished."""
@@ -186,8 +214,8 @@ class Demo:
         text = path.read_text() if path.exists() else ""
         return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
 
-    def verify(self) -> str:
-        """The verdict over this folder, by the code of `flb verify`."""
+    def verify(self) -> "Report":
+        """The report on this folder, by the code of `flb verify`."""
         from flb_cli.replay import replay
         from flb_cli.verify import from_folder
 
@@ -195,7 +223,7 @@ class Demo:
         report = replay(material.events, material.domain, material.fetch)
         for finding in report.findings:
             print(f"flb verify: {finding}", file=sys.stderr)
-        return report.verdict
+        return report
 
     def result(self, federation: "Federation", evaluator: "Evaluator", verdict: str) -> dict[str, Any]:
         """The JSON of the demo."""

@@ -147,12 +147,32 @@ def summary(console: Console, result: dict[str, Any], view: View, answers: Seque
         table.add_row(*(Text(part) for part in row))
     console.print(table)
     for name, value in (
+        *in_trouble(result),
         ("contract", f"{result['run']} on chain {result['chain_id']}"),
         ("nodes", ", ".join(result["nodes"])),
         ("adapter", result["adapter_dir"]),
         ("verify", f"{result['verify']}   (again: flb verify {result['workdir']})"),
     ):
         console.print(f"{name:9} {value}", highlight=False, soft_wrap=True)
+
+
+def in_trouble(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What `--kill` and `--tamper` did, for people."""
+    if "kill" in result:
+        kill = result["kill"]
+        if kill is None:
+            yield "kill", "no upload could be interrupted: each was over before it was seen"
+        else:
+            went_on = "went on from there" if kill["went_on"] else "did not go on from there"
+            yield "kill", f"round {kill['round']}: at byte {kill['byte']:,} of {kill['size']:,}; the upload {went_on}"
+    if "tamper" in result:
+        bit = result["tamper"]
+        named = "named" if bit["named"] else "did not name"
+        yield (
+            "tamper",
+            f"one bit of an update; verify {named} round {bit['round']}, node {bit['node']}, {bit['tensor']}",
+        )
+        yield "restored", f"the bit is put back: {bit['restored']}"
 
 
 def make_console(as_json: bool) -> Console:

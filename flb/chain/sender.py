@@ -54,6 +54,16 @@ class Sender:
 
     def send(self, to: Address | None, data: bytes) -> Mined:
         """Simulate, sign, send, and wait for the receipt. Raises Refused, mostly ContractRefused, or ChainUnavailable."""
+        try:
+            tx = self.submit(to, data)
+        except ContractRefused as error:
+            if error.name != "NonceUsed":
+                raise
+            tx = self.submit(to, data)  # the nonce that was remembered counted transactions that a reorg took back
+        return self.wait(tx)
+
+    def submit(self, to: Address | None, data: bytes) -> Digest:
+        """Simulate, sign and hand over; returns the transaction's hash. Raises as `send` does."""
         fields: dict[str, Any] = {"from": "0x" + self.address.hex(), "data": "0x" + data.hex()}
         if to is not None:
             fields["to"] = "0x" + to.hex()
@@ -84,7 +94,7 @@ class Sender:
                 self.nonce = None  # learn it anew: the transaction may or may not be in
                 raise
             self.nonce += 1
-        return self.wait(Digest(bytes(signed.hash)))
+        return Digest(bytes(signed.hash))
 
     def push(self, raw: bytes) -> None:
         """Hand a signed transaction over; once more after a cut, since the same bytes are the same transaction."""

@@ -235,3 +235,12 @@ def test_send__refused_transaction__costs_no_nonce(deployed: Deployed) -> None:
     refused(node.leave)
     node.join(ZERO_ADDRESS)
     assert count(deployed.rpc, node.address, "latest") == before + 1
+
+
+def test_send__reorg_took_back_earlier_transactions__learns_the_nonce_anew(deployed: Deployed) -> None:
+    node = deployed.nodes[0]
+    taken = deployed.rpc.call("evm_snapshot")
+    node.join(ZERO_ADDRESS)
+    assert deployed.rpc.call("evm_revert", taken)
+    node.join(ZERO_ADDRESS)
+    assert node.nonce == count(deployed.rpc, node.address, "latest") == 1

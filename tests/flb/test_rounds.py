@@ -76,7 +76,7 @@ def test_step__roll_undone_before_anybody_saw_it__is_sent_again() -> None:
     state, _ = tick(state, 950)
     state, _ = take(state, opening, 3)
     roll = roll_for(state, opening)
-    state, _ = rounds.step(state, rounds.StepCombined(rounds.name_of(opening), roll))
+    state, _ = rounds.step(state, rounds.StepCombined(rounds.name_of(opening), roll, opening.block))
     made.roll(roll)
     made.undo(1)
     state, effects = rounds.step(state, rounds.ChainAdvanced(made.view()))
@@ -128,7 +128,7 @@ def test_step__reorg_undoes_a_roll__sends_the_same_roll_again() -> None:
     state, made, opening = opened()
     state, _ = take(state, opening, 3)
     roll = roll_for(state, opening)
-    state, effects = rounds.step(state, rounds.StepCombined(rounds.name_of(opening), roll))
+    state, effects = rounds.step(state, rounds.StepCombined(rounds.name_of(opening), roll, opening.block))
     assert rounds.SubmitRoll(roll) in effects
     made.roll(roll)
     state, _ = rounds.step(state, rounds.ChainAdvanced(made.view()))
@@ -207,7 +207,7 @@ class Aggregator(RuleBasedStateMachine):
         match effect:
             case rounds.Combine():
                 roll = roll_for(self.state, effect.opening)
-                self.feed(rounds.StepCombined(rounds.name_of(effect.opening), roll))
+                self.feed(rounds.StepCombined(rounds.name_of(effect.opening), roll, effect.opening.block))
             case rounds.SubmitRoll():
                 view = self.registry.view()
                 if view.opening and view.opening.round == effect.roll.round:

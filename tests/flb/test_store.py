@@ -13,7 +13,7 @@ from flb import rounds
 from flb.errors import CorruptStore, NotAllowedHere
 from flb.records import Closing, Roll
 from flb.store import BlobStore, Journal, digest_of_file, lock_folder, write_atomic
-from flb.types import ZERO_DIGEST, Admitted, Digest, Round
+from flb.types import ZERO_DIGEST, Admitted, Block, Digest, Round
 from tests.sim import manifest_for, members, opening, small_spec
 
 pytestmark = pytest.mark.unit
@@ -29,7 +29,7 @@ def facts() -> list[rounds.Fact]:
         rounds.PeerUploadBegun(NAME, members(3)[0].node),
         rounds.PeerUpdateAdmitted(NAME, held),
         rounds.IntakeClosed(NAME, Closing((held,), (members(3)[1].node,), (members(3)[2].node,))),
-        rounds.StepCombined(NAME, roll),
+        rounds.StepCombined(NAME, roll, Block(7, Digest(b"\x77" * 32))),
     ]
 
 
