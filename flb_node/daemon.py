@@ -197,6 +197,7 @@ class Daemon:
             spec,
             opening.step,
             opening.base,
+            run=self.domain.run,
             node=self.node,
             secret=self.secret,
             blobs=self.blobs,

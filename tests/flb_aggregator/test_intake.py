@@ -14,7 +14,7 @@ from tests.sim import manifest_for, opening, small_spec, update_bytes
 
 pytestmark = pytest.mark.unit
 
-SPEC, OPENING = small_spec(), opening()
+SPEC, OPENING = small_spec(codec="f32"), opening()
 MEMBER = OPENING.cohort[0]
 BLOB = update_bytes(SPEC, Step(1), MEMBER, OPENING.base)
 MANIFEST = manifest_for(SPEC, OPENING, MEMBER, BLOB)
