@@ -1,42 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Combining three updates of the demo's size, files to file, beside reading and writing the same bytes alone.
+"""Combining the updates of a round, files to file with fsync, beside reading and writing the same bytes alone.
 
-    python -m bench.aggregate [--nodes N] [--repeat R]
+    python -m bench.aggregate [--nodes 16] [--mib 160] [--codec f32] [--threads T] [--repeat R] [--json]
 
-JSON on stdout: seconds (minimum of the repeats) of `flb_aggregator.pipeline.combine` and of the bare copy, in one run.
+`--mib` is the size of one update in float32: layers of Llama-3.1-8B at rank 16, 5 MiB each. Peak memory is that of a
+fresh process that combines and does nothing else.
 """
 
 import argparse
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from bench.payload import MIB_OF_32_LAYERS, llama_8b_r16
+from flb.admission import layout_of, update_metadata
+from flb.codec import CODINGS, dither
+from flb.spec import RunSpec, decode
 from flb.store import BlobStore
-from flb.types import Step, TensorSpec
+from flb.types import Digest, Step
+from flb.wire import container
 from flb_aggregator.pipeline import Input, combine
-from flb_aggregator.publish import make_adapter_zero
-from tests.sim import members, small_spec, update_bytes, write_blob
 
-
-def demo_tensors() -> tuple[TensorSpec, ...]:
-    """LoRA of rank 8 on all linear layers of SmolLM2-135M: 30 layers, 2.4 million parameters."""
-    shapes = {"q": (576, 576), "k": (192, 576), "v": (192, 576), "o": (576, 576), "gate": (1536, 576),
-              "up": (1536, 576), "down": (576, 1536)}  # fmt: skip
-    made = []
-    for layer in range(30):
-        for name, (d, k) in shapes.items():
-            path = f"base_model.model.model.layers.{layer}.{name}_proj"
-            made += [TensorSpec(f"{path}.lora_A.weight", (8, k)), TensorSpec(f"{path}.lora_B.weight", (d, 8))]
-    return tuple(sorted(made, key=lambda tensor: tensor.name.encode()))
+STEP = Step(1)
+WEIGHT = 1000
 
 
 def bare(base: Path, inputs: list[Input], target: Path) -> None:
-    """Read every file, write one, flush: what no implementation can avoid."""
-    buffer = memoryview(bytearray(1 << 20))
+    """Read every file, write one, flush it: what no implementation can avoid."""
+    buffer = memoryview(bytearray(1 << 17))
     for item in inputs:
         with item.path.open("rb", buffering=0) as file:
             while file.readinto(buffer):
@@ -44,49 +43,97 @@ def bare(base: Path, inputs: list[Input], target: Path) -> None:
     with base.open("rb", buffering=0) as file, target.open("wb", buffering=0) as out:
         while count := file.readinto(buffer):
             out.write(buffer[:count])
+        os.fsync(out.fileno())
 
 
-def best(action, repeat: int) -> float:  # type: ignore[no-untyped-def]
-    """Seconds of the fastest of `repeat` calls."""
-    taken = []
+def write_update(spec: RunSpec, node: int, path: Path) -> Path:
+    """A legal update of normal values with a deviation of 1e-3; its node's number stands for its seed."""
+    layout, coding = layout_of(spec, STEP), CODINGS[spec.wire_codec]
+    random, draw = np.random.default_rng(node), dither.stream(bytes([node]) * 32)
+    held: dict[str, Any] = {}
+    with path.open("wb") as out:
+        out.write(container.header_of(layout.entries, update_metadata(bytes(32), bytes(20), bytes(32))))
+        for tensor, parts in zip(layout.tensors, layout.parts, strict=True):
+            values = random.standard_normal(tensor.size, dtype=np.float32) * np.float32(1e-3)
+            held |= {part.name: raw for part, raw in zip(parts, coding.encode(values, draw), strict=True)}
+            for part in parts:
+                out.write(held.pop(part.name))
+    return path
+
+
+def peak_mib(field: str) -> float:
+    """VmHWM or VmRSS of this process; a peak of its own, where getrusage tells the parent's too."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith(field)).split()[1]) / 1024
+
+
+def only_combine(folder: Path, nodes: int, threads: int | None, repeat: int) -> dict[str, Any]:
+    """Run in the child: seconds of the fastest of `repeat`, digest and peak memory."""
+    spec, store = decode((folder / "spec").read_bytes()), BlobStore(folder / "blobs")
+    inputs = [Input(WEIGHT + node, folder / f"update-{node}") for node in range(nodes)]
+    base = store.path(Digest(bytes.fromhex(spec.adapter)))
+    imports, seconds, digest = peak_mib("VmHWM"), [], b""
     for _ in range(repeat):
         start = time.perf_counter()
-        action()
-        taken.append(time.perf_counter() - start)
-    return min(taken)
+        with store.writer() as out:
+            combine(spec, STEP, base, inputs, out.write, threads)
+            digest = out.commit()
+        seconds.append(time.perf_counter() - start)
+    peak = peak_mib("VmHWM")
+    return {
+        "seconds": round(min(seconds), 3), "peak_rss_mib": round(peak, 1),
+        "peak_above_imports_mib": round(peak - imports, 1), "digest": digest.hex(),
+    }  # fmt: skip
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Make the files, combine them in a child, copy them here."""
+    from flb_aggregator.publish import make_adapter_zero
+    from tests.sim import small_spec
+
+    layers = max(1, round(options.mib * 32 / MIB_OF_32_LAYERS))
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        folder = Path(name)
+        store, spec = BlobStore(folder / "blobs"), small_spec(options.mode, options.codec)
+        base = make_adapter_zero(llama_8b_r16(layers), 0, store)
+        spec = dataclasses.replace(spec, tensors=llama_8b_r16(layers), adapter=base.hex())
+        (folder / "spec").write_bytes(spec.encode())
+        inputs = [Input(1, write_update(spec, node, folder / f"update-{node}")) for node in range(options.nodes)]
+        os.sync()  # what is still being written would slow both measurements
+        child = [sys.executable, "-m", "bench.aggregate", "--child", str(folder), "--nodes", str(options.nodes)]
+        child += ["--repeat", str(options.repeat), *(["--threads", str(options.threads)] if options.threads else [])]
+        result: dict[str, Any] = json.loads(subprocess.run(child, check=True, stdout=subprocess.PIPE).stdout)
+        alone = []
+        for _ in range(options.repeat):
+            start = time.perf_counter()
+            bare(store.path(base), inputs, folder / "copy")
+            alone.append(time.perf_counter() - start)
+        size = inputs[0].path.stat().st_size
+    return {
+        **result, "rule": options.rule, "mode": options.mode, "nodes": options.nodes, "codec": options.codec,
+        "payload_mib": round(size / (1 << 20), 2), "read_and_write_alone_s": round(min(alone), 3),
+    }  # fmt: skip
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--nodes", type=int, default=3)
-    parser.add_argument("--repeat", type=int, default=5)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rule", choices=("mean",), default="mean")
+    parser.add_argument("--mode", choices=("factors", "alternate"), default="factors")
+    parser.add_argument("--nodes", type=int, default=16)
+    parser.add_argument("--mib", type=float, default=160, help="one update in float32 (default: 160)")
+    parser.add_argument("--codec", choices=("f32", "bf16", "mxint8", "mxint4"), default="f32")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--folder", type=Path, help="where the files are made (default: the system's temporary one)")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    spec = dataclasses.replace(small_spec(), tensors=demo_tensors())
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        store = BlobStore(folder / "blobs")
-        base = make_adapter_zero(spec.tensors, 0, store)
-        inputs = [
-            Input(100 + i, write_blob(folder / "updates", update_bytes(spec, Step(1), member, base)))
-            for i, member in enumerate(members(options.nodes))
-        ]
-
-        def ours() -> None:
-            with store.writer() as out:
-                combine(spec, Step(1), store.path(base), inputs, out.write)
-                out.commit()
-
-        seconds = best(ours, options.repeat)
-        limit = best(lambda: bare(store.path(base), inputs, folder / "copy"), options.repeat)
-        result = {
-            "nodes": options.nodes,
-            "update_mib": round(inputs[0].path.stat().st_size / (1 << 20), 2),
-            "combine_s": round(seconds, 4),
-            "read_and_write_alone_s": round(limit, 4),
-            "numpy": np.__version__,
-        }
-    print(json.dumps(result))
+    if options.child:
+        print(json.dumps(only_combine(options.child, options.nodes, options.threads, options.repeat)))
+        return
+    result = measure(options)
+    print(json.dumps(result) if options.json else "\n".join(f"{name:24} {value}" for name, value in result.items()))
 
 
 if __name__ == "__main__":

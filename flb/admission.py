@@ -7,12 +7,13 @@ here, and nothing counts until both have passed.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
 from flb.aggregation.mean import weight_of
 from flb.codec import CODINGS
-from flb.delta import BLOCK, NormCheck, check_bound, to_ring
+from flb.delta import BLOCK, Float32, NormCheck, check_bound, round_to_ring
 from flb.errors import (
     AlreadyAdmitted,
     BadContainer,
@@ -28,7 +29,7 @@ from flb.errors import (
 from flb.identity import manifest_hash, recover
 from flb.lora.mode import sent
 from flb.spec import RunSpec
-from flb.types import ZERO_DIGEST, Admitted, Digest, Domain, Manifest, Member, Opening, Step, TensorSpec
+from flb.types import ZERO_DIGEST, Admitted, Codec, Digest, Domain, Manifest, Member, Opening, Step, TensorSpec
 from flb.wire import container
 
 ReadInto = Callable[[int, memoryview], int]
@@ -37,11 +38,13 @@ ReadInto = Callable[[int, memoryview], int]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The one legal form of an update of a step: tensors, codec and size in bytes. `header` lacks the metadata."""
+    """The one legal form of an update of a step. `parts` are the entries of each tensor in the codec's order,
+    `entries` all of them in file order; `header_size` and `size` are bytes."""
 
+    codec: Codec
     tensors: tuple[TensorSpec, ...]
-    dtype: str
-    item_size: int
+    parts: tuple[tuple[container.Entry, ...], ...]
+    entries: tuple[container.Entry, ...]
     header_size: int
     size: int
 
@@ -55,9 +58,34 @@ def layout_of(spec: RunSpec, step: Step) -> Layout:
     """What an update of step `step` looks like; its size follows from the spec alone."""
     coding = CODINGS[spec.wire_codec]
     tensors = sent(spec.lora_mode, spec.tensors, step)
-    header = container.encode_header(tensors, coding.dtype, update_metadata(bytes(32), bytes(20), bytes(32)))
-    size = len(header) + container.data_size(tensors, coding.dtype)
-    return Layout(tensors, coding.dtype, coding.item_size, len(header), size)
+    forms = [[(t.name + part.suffix, part.dtype, part.shape(t)) for part in coding.parts] for t in tensors]
+    entries = container.pack(chain.from_iterable(forms))
+    by_name = {entry.name: entry for entry in entries}
+    parts = tuple(tuple(by_name[name] for name, _, _ in form) for form in forms)
+    header = len(container.header_of(entries, update_metadata(bytes(32), bytes(20), bytes(32))))
+    return Layout(spec.wire_codec, tensors, parts, entries, header, header + entries[-1].end)
+
+
+class BlockReader:
+    """Reads blocks of at most `size` elements of an update's tensors as float32, into buffers that it reuses; one for
+    each thread."""
+
+    __slots__ = ("_coding", "_layout", "_out", "_raw")
+
+    def __init__(self, layout: Layout, size: int = BLOCK) -> None:
+        self._layout, self._coding = layout, CODINGS[layout.codec]
+        self._raw = [memoryview(bytearray(part.items(size) * part.item_size)) for part in self._coding.parts]
+        self._out = np.empty(size, dtype=np.float32)
+
+    def values(self, read: ReadInto, tensor: int, start: int, count: int) -> Float32:
+        """Elements `start` (a multiple of `BLOCK`) to `start + count` of tensor number `tensor`: the caller's scratch
+        until the next call. Raises BadContainer where the file ends early or holds what no encoder writes."""
+        raw = []
+        for part, entry, buffer in zip(self._coding.parts, self._layout.parts[tensor], self._raw, strict=True):
+            view = buffer[: part.items(count) * part.item_size]
+            fill(read, self._layout.header_size + entry.start + part.items(start) * part.item_size, view)
+            raw.append(view)
+        return self._coding.decode(raw, self._out[:count])
 
 
 def check_manifest(
@@ -122,18 +150,13 @@ def check_update(read: ReadInto, manifest: Manifest, spec: RunSpec, step: Step) 
     layout = layout_of(spec, step)
     check_header(read, manifest, layout)
     norm = NormCheck(spec.ring.norm_bound, spec.ring.fraction_bits)
-    decode = CODINGS[spec.wire_codec].decode
-    raw, ring = memoryview(bytearray(BLOCK * layout.item_size)), np.empty(BLOCK, dtype=np.int64)
-    offset = layout.header_size
-    for tensor in layout.tensors:
+    reader = BlockReader(layout)
+    for number, tensor in enumerate(layout.tensors):
         for start in range(0, tensor.size, BLOCK):
-            count = min(BLOCK, tensor.size - start)
-            part = raw[: count * layout.item_size]
-            fill(read, offset, part)
-            offset += len(part)
-            values = decode(part)
+            values = reader.values(read, number, start, min(BLOCK, tensor.size - start))
             check_bound(values, spec.ring.value_bound, tensor.name)
-            norm.add(to_ring(values, spec.ring.fraction_bits, ring[:count]))
+            round_to_ring(values, spec.ring.fraction_bits, out=values)
+            norm.add(values)
     return norm.norm
 
 
@@ -152,9 +175,9 @@ def check_header(read: ReadInto, manifest: Manifest, layout: Layout) -> None:
         metadata = {}
     if len(salt) != 64 or dict(header.metadata) != metadata:
         raise WrongBase("salt, node or base in the update differ from its manifest", "seal the update again")
-    if bytes(prefix) + bytes(text) != container.encode_header(layout.tensors, layout.dtype, metadata):
+    if bytes(prefix) + bytes(text) != container.header_of(layout.entries, metadata):
         raise BadContainer(
-            f"the update is not of this step's form: {container.first_difference(header, layout.tensors, layout.dtype)}",
+            f"the update is not of this step's form: {container.first_difference(header, layout.entries)}",
             "load the adapter that the run spec describes",
         )
 

@@ -76,7 +76,9 @@ class RunConfig:
     min_nodes: int = setting(2, "least number of updates for an adapter")
     fraction: float = setting(1.0, "share of the members drawn for a round, above 0 to 1")
     confirmations: int = setting(0, "blocks on top of one that counts; 0 is right for a local chain only")
-    codec: Literal["f32", "bf16"] = setting("f32", "how updates are written: f32 or bf16")
+    codec: Literal["f32", "bf16", "mxint8", "mxint4"] = setting(
+        "mxint8", "how updates are written: mxint8 (a quarter of f32's bytes), mxint4, bf16 or f32"
+    )
     audit: Literal["members", "public", "off"] = setting(
         "members", "who may read updates of sealed rounds; with open membership, members means off"
     )

@@ -51,19 +51,36 @@ def check_bound(values: NDArray[np.floating[Any]], bound: float, name: str) -> N
         )
 
 
+def round_to_ring(values: NDArray[np.floating[Any]], fraction_bits: int, out: NDArray[np.floating[Any]]) -> None:
+    """Write the integers round-half-even(values · 2^F) to `out`, still as floats of the same type.
+
+    Exact in float32: a product with 2^F keeps the 24 significant bits, and rounding a number of 24 bits to an integer
+    gives one of at most 24 bits, or a power of two. `out` may be `values`.
+    """
+    np.multiply(values, values.dtype.type(2.0**fraction_bits), out=out)
+    np.rint(out, out=out)
+
+
 def to_ring(values: NDArray[np.floating[Any]], fraction_bits: int, out: Int64) -> Int64:
     """Write round-half-even(values · 2^F) to `out` (int64, same shape) and return it.
 
-    Only for values that passed `check_bound`: casting NaN or 1e30 differs between machines. The multiplication by a
-    power of two is exact in float32, and so is rounding to an integer.
+    Only for values that passed `check_bound`: casting NaN or 1e30 differs between machines.
     """
-    scaled = values * values.dtype.type(2.0**fraction_bits)
-    np.rint(scaled, out=scaled)
+    scaled = np.empty_like(values)
+    round_to_ring(values, fraction_bits, scaled)
     np.copyto(out, scaled, casting="unsafe")
     return out
 
 
-def mean(weighted_sum: Int64, denominator: int, fraction_bits: int) -> Float64:
+def exact_in_float64(weight_sum: int, value_bound: int, fraction_bits: int) -> bool:
+    """Whether every partial sum of Σ w·q is an integer of at most 2^53, so that float64 adds it exactly in any order.
+
+    Asked once a round. What is not exact in float64 is added in int64; both give the same numbers.
+    """
+    return weight_sum * value_bound << fraction_bits <= 1 << 53
+
+
+def mean(weighted_sum: Int64 | Float64, denominator: int, fraction_bits: int) -> Float64:
     """float64(Σ w·q) / float64(D) · 2^-F: each of conversion and division rounds once, half to even."""
     result = weighted_sum.astype(np.float64)
     result /= np.float64(denominator)
@@ -97,21 +114,29 @@ class NormCheck:
     2^53, so the decision does not depend on the order of additions.
     """
 
-    __slots__ = ("_scale", "bound", "total")
+    __slots__ = ("_narrow", "_scale", "_wide", "bound", "total")
 
     def __init__(self, norm_bound: int, fraction_bits: int) -> None:
         self.bound = norm_bound
         self.total = 0.0
-        self._scale = np.float64(2.0 ** -norm_shift(norm_bound, fraction_bits))
+        self._scale = 2.0 ** -norm_shift(norm_bound, fraction_bits)
+        self._narrow, self._wide = np.empty(BLOCK, dtype=np.float32), np.empty(BLOCK, dtype=np.float64)
 
-    def add(self, block: Int64) -> None:
-        """Take one block of ring values. Raises NormTooLarge as soon as the bound is passed."""
-        reduced = block.astype(np.float64)
-        reduced *= self._scale
+    def add(self, block: Int64 | Float32) -> None:
+        """Take one block of at most `BLOCK` ring values. Raises NormTooLarge as soon as the bound is passed.
+
+        Ring values in float32 (`round_to_ring`) stay there until they are squared: an integer q of 24 significant
+        bits times 2^-t keeps them (it would have to fall below 2^-126 to lose one, and is then 0 either way), and r is
+        an integer of as many. r² needs 48 bits: it is taken in float64.
+        """
+        wide = self._wide[: block.size]
+        reduced: NDArray[np.floating[Any]] = self._narrow[: block.size] if block.dtype == np.float32 else wide
+        np.multiply(block, reduced.dtype.type(self._scale), out=reduced)
         np.rint(reduced, out=reduced)
         if reduced.size and max(-float(reduced.min()), float(reduced.max())) > 2**NORM_BITS:
             self.refuse()
-        self.total += float(np.dot(reduced, reduced))
+        np.copyto(wide, reduced)
+        self.total += float(np.dot(wide, wide))
         if self.total > 2 ** (2 * NORM_BITS):
             self.refuse()
 

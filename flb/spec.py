@@ -170,7 +170,7 @@ def check(spec: RunSpec) -> None:
             f"choose a weight cap of at most {max(room - 1, 0)}",
         )
     if spec.codec not in {codec.name.lower() for codec in Codec}:
-        raise Refused(f"codec {spec.codec!r} is unknown", "choose f32 or bf16")
+        raise Refused(f"codec {spec.codec!r} is unknown", "choose f32, bf16, mxint8 or mxint4")
     if spec.lora.mode not in set(LoraMode):
         raise Refused(f"LoRA mode {spec.lora.mode!r} is unknown", "choose factors or alternate")
     if spec.server_optimizer.name != "sgd":
@@ -190,3 +190,5 @@ def check(spec: RunSpec) -> None:
     names = [tensor.name for tensor in spec.tensors]
     if not names or names != sorted(set(names), key=str.encode):
         raise Refused("the tensors of the run spec are not sorted by name", "make the spec with flb chain deploy")
+    if any(name.endswith(".scale") for name in names):
+        raise Refused("a tensor of the run spec is named like a codec's scales", "let no name end in .scale")

@@ -33,6 +33,8 @@ class Codec(enum.IntEnum):
 
     F32 = 1
     BF16 = 2
+    MXINT8 = 3
+    MXINT4 = 4
 
 
 class LoraMode(enum.StrEnum):

@@ -35,7 +35,10 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--steps", type=positive, default=10, help="local optimizer steps a round (default: 10)")
     parser.add_argument("--lora-mode", choices=("factors", "alternate"), default="factors", help="default: factors")
     parser.add_argument(
-        "--codec", choices=("f32", "bf16"), default="f32", help="how updates are written (default: f32)"
+        "--codec",
+        choices=("f32", "bf16", "mxint8", "mxint4"),
+        default="mxint8",
+        help="how updates are written (default: mxint8)",
     )
     parser.add_argument("--workdir", type=Path, help="folder of the run, new or empty (default: flb-demo/TIME)")
     parser.add_argument("--kill", action="store_true", help="kill the aggregator in the middle of an upload")

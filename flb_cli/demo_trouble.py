@@ -175,7 +175,8 @@ class Target:
 
 
 MASK = 0x40
-"""The highest bit of a mantissa in the next to last byte, in float32 and in bfloat16: no flip of it makes a NaN."""
+"""In float32 and bfloat16 the highest bit but one of a mantissa's first byte, in mxint8 and mxint4 a bit of the largest
+integer: no flip of it makes a NaN, or an integer that no encoder writes."""
 
 
 def find_target(folder: Path) -> tuple[Target, Path]:
@@ -189,11 +190,13 @@ def find_target(folder: Path) -> tuple[Target, Path]:
     path = blobs / Digest(admitted.manifest.digest).hex()
     layout = layout_of(spec, view.openings[rolled.round].step)
     index = len(layout.tensors) // 2
-    tensor = layout.tensors[index]
-    start = layout.header_size + layout.item_size * sum(before.size for before in layout.tensors[:index])
-    raw = memoryview(path.read_bytes())[start : start + layout.item_size * tensor.size]
-    values = np.asarray(CODINGS[spec.wire_codec].decode(raw), dtype=np.float32)
-    byte = start + layout.item_size * int(np.argmax(np.abs(values))) + layout.item_size - 2
+    tensor, entries = layout.tensors[index], layout.parts[index]
+    blob, coding = memoryview(path.read_bytes()), CODINGS[spec.wire_codec]
+    raw = [blob[layout.header_size :][entry.start : entry.end] for entry in entries]
+    largest = int(np.argmax(np.abs(coding.decode(raw, np.empty(tensor.size, dtype=np.float32)))))
+    part = coding.parts[0]
+    start = layout.header_size + entries[0].start + part.item_size * (largest // part.elements)
+    byte = start + max(0, part.item_size - 2)
     return Target(rolled.round, "0x" + admitted.node.hex(), tensor.name, byte), path
 
 

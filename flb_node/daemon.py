@@ -210,6 +210,7 @@ class Daemon:
             spec,
             opening.step,
             opening.base,
+            run=self.domain.run,
             node=self.node,
             secret=self.secret,
             blobs=self.blobs,
@@ -254,6 +255,7 @@ class Daemon:
                     signature,
                     sealed.path,
                     lambda done, size: self.status("uploading", round=opening.round, sent=done, size=size),
+                    sealed.codec_error,
                 )
             except (Unavailable, *PASSING) as error:
                 self.log(f"{error}")

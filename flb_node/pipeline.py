@@ -8,15 +8,17 @@ trained again.
 import hashlib
 import hmac
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from flb.admission import layout_of, update_metadata
-from flb.codec import CODINGS
-from flb.delta import Float32, check_bound, difference
+from flb.admission import Layout, layout_of, update_metadata
+from flb.codec import CODINGS, Raw, dither
+from flb.codec.dither import Draw
+from flb.delta import BLOCK, Float32, check_bound, difference
 from flb.errors import CorruptStore
 from flb.spec import RunSpec
 from flb.store import BlobStore, write_atomic
@@ -37,6 +39,8 @@ class Sealed:
     digest: Digest
     size: int
     path: Path
+    codec_error: float
+    """Norm of (update - decoded) over norm of the update."""
 
 
 def seal_update(
@@ -44,6 +48,7 @@ def seal_update(
     step: Step,
     base: Digest,
     *,
+    run: Address,
     node: Address,
     secret: bytes,
     blobs: BlobStore,
@@ -57,30 +62,74 @@ def seal_update(
     layout = layout_of(spec, step)
     before = load_adapter(spec, blobs.path(base))
     after = train(before, frozenset(tensor.name for tensor in layout.tensors), training_seed(spec, step, node))
-    encode = CODINGS[spec.wire_codec].encode
+    loss = CodecLoss(spec)
     with blobs.writer() as out:
         metadata = update_metadata(salt_of(secret, step, base), node, base)
-        out.write(container.encode_header(layout.tensors, layout.dtype, metadata))
-        for tensor in layout.tensors:
-            update = difference(after[tensor.name], before[tensor.name])
-            check_bound(update, spec.ring.value_bound, tensor.name)
-            out.write(encode(update))
+        out.write(container.header_of(layout.entries, metadata))
+        draw = dither.stream(dither.key_of(run, step, node))
+        for part in encoded(spec, layout, before, after, draw, loss):
+            out.write(part)
         digest = out.commit()
-    note = {"step": step, "base": base.hex(), "digest": digest.hex(), "size": layout.size}
+    note = {"step": step, "base": base.hex(), "digest": digest.hex(), "size": layout.size, "codec_error": loss.ratio}
     write_atomic(_note(folder, step, base), json.dumps(note).encode())
-    return Sealed(step, base, digest, layout.size, blobs.path(digest))
+    return Sealed(step, base, digest, layout.size, blobs.path(digest), loss.ratio)
+
+
+def encoded(
+    spec: RunSpec, layout: Layout, before: Tensors, after: Tensors, draw: Draw, loss: "CodecLoss"
+) -> Iterator[Raw]:
+    """The bytes of every entry in file order; what the codec loses is added to `loss`."""
+    coding, held = CODINGS[spec.wire_codec], dict[str, Raw]()
+    numbers = {tensor.name: number for number, tensor in enumerate(layout.tensors)}
+    for entry in layout.entries:
+        if entry.name in numbers:  # a tensor's first entry has its name, and comes before its others
+            update = difference(after[entry.name], before[entry.name]).reshape(-1)
+            check_bound(update, spec.ring.value_bound, entry.name)
+            parts = coding.encode(update, draw)
+            loss.add(update, parts)
+            held |= {part.name: raw for part, raw in zip(layout.parts[numbers[entry.name]], parts, strict=True)}
+        yield held.pop(entry.name)
+
+
+class CodecLoss:
+    """What a codec loses over a whole update: norm of (update - decoded) over norm of the update, in float64.
+
+    For the node's report; nothing is decided on it, so the order of additions does not matter.
+    """
+
+    def __init__(self, spec: RunSpec) -> None:
+        self._coding = CODINGS[spec.wire_codec]
+        self._decoded = np.empty(BLOCK, dtype=np.float32)
+        self._lost = self._whole = 0.0
+
+    def add(self, update: Float32, parts: Sequence[Raw]) -> None:
+        """Take one tensor, flat, and the bytes of its parts."""
+        for start in range(0, update.size, BLOCK):
+            exact = update[start : start + BLOCK].astype(np.float64)
+            raw = [
+                memoryview(data)[item.items(start) * item.item_size :][: item.items(exact.size) * item.item_size]
+                for item, data in zip(self._coding.parts, parts, strict=True)
+            ]
+            lost = exact - self._coding.decode(raw, self._decoded[: exact.size])
+            self._lost += float(np.dot(lost, lost))
+            self._whole += float(np.dot(exact, exact))
+
+    @property
+    def ratio(self) -> float:
+        """0 for an update of zeros."""
+        return math.sqrt(self._lost) / math.sqrt(self._whole) if self._whole else 0.0
 
 
 def find_sealed(folder: Path, step: Step, base: Digest, blobs: BlobStore) -> Sealed | None:
     """What an earlier life of this node sealed for this step and base."""
     try:
         note = json.loads(_note(folder, step, base).read_bytes())
-        digest = Digest(bytes.fromhex(note["digest"]))
+        digest, lost = Digest(bytes.fromhex(note["digest"])), float(note["codec_error"])
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise CorruptStore(f"{_note(folder, step, base)} is damaged", "delete it; the step is trained again") from error
-    return Sealed(step, base, digest, note["size"], blobs.path(digest)) if blobs.has(digest) else None
+    return Sealed(step, base, digest, note["size"], blobs.path(digest), lost) if blobs.has(digest) else None
 
 
 def _note(folder: Path, step: Step, base: Digest) -> Path:

@@ -12,7 +12,7 @@ from flb import events as chain
 from flb import identity, records, roster
 from flb import spec as specs
 from flb.admission import layout_of, update_metadata
-from flb.codec import CODINGS
+from flb.codec import CODINGS, dither
 from flb.merkle import keccak256
 from flb.records import Roll
 from flb.rounds import SubmitRoll
@@ -43,7 +43,7 @@ def key_of(index: int) -> bytes:
     return (index + 1).to_bytes(32, "big")
 
 
-def small_spec(mode: str = "factors", codec: str = "f32", **rounds: int | float) -> specs.RunSpec:
+def small_spec(mode: str = "factors", codec: str = "mxint8", **rounds: int | float) -> specs.RunSpec:
     """A spec of two tensors; A spans three blocks."""
     settings = {"steps": 3, "round_seconds": 100, "grace_seconds": 50, "min_nodes": 2, "fraction": 1.0}
     return specs.RunSpec(
@@ -86,10 +86,13 @@ def update_bytes(spec: specs.RunSpec, step: Step, member: Member, base: Digest, 
     layout = layout_of(spec, step)
     random = np.random.default_rng(int.from_bytes(member.node[:4], "big"))
     salt = hashlib.sha256(member.node).digest()
-    blob = container.encode_header(layout.tensors, layout.dtype, update_metadata(salt, member.node, base))
-    for tensor in layout.tensors:
-        blob += CODINGS[spec.wire_codec].encode((random.standard_normal(tensor.size) * scale).astype(np.float32))
-    return blob
+    blob = container.header_of(layout.entries, update_metadata(salt, member.node, base))
+    draw, data = dither.stream(dither.key_of(DOMAIN.run, step, member.node)), {}
+    for tensor, entries in zip(layout.tensors, layout.parts, strict=True):
+        values = (random.standard_normal(tensor.size) * scale).astype(np.float32)
+        coded = CODINGS[spec.wire_codec].encode(values, draw)
+        data |= {entry.name: bytes(raw) for entry, raw in zip(entries, coded, strict=True)}
+    return blob + b"".join(data[entry.name] for entry in layout.entries)
 
 
 def manifest_for(spec: specs.RunSpec, opened: Opening, member: Member, blob: bytes, examples: int = 100) -> Manifest:

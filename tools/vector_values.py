@@ -9,9 +9,10 @@ import numpy as np
 from flb import identity
 from flb import spec as specs
 from flb.admission import layout_of, update_metadata
-from flb.codec import CODINGS
+from flb.codec import CODINGS, dither
+from flb.codec.dither import Draw
 from flb.merkle import keccak256
-from flb.types import Codec, Digest, Step, TensorSpec
+from flb.types import Address, Codec, Digest, Step, TensorSpec
 from flb.wire import container
 
 PATH = "base_model.model.model.layers.0.mlp.down_proj"
@@ -23,9 +24,6 @@ VALUES = np.array(
     dtype=np.float32,
 )
 """Both zeros, a subnormal, ties of bf16 to both sides, and more than one block of 32."""
-
-DETERMINISTIC = {Codec.F32, Codec.BF16}
-"""Codecs whose bytes follow from the values; the others round by a dither of the node's own."""
 
 Case = dict[str, Any]
 
@@ -61,40 +59,52 @@ def small_spec(mode: str, codec: Codec) -> specs.RunSpec:
 # --- values of updates: the part that knows the codecs' interface
 
 
-def entries_of(codec: Codec, values: np.ndarray[Any, Any]) -> list[Case]:
+def entries_of(codec: Codec, values: np.ndarray[Any, Any], draw: Draw) -> list[Case]:
     """What a tensor of these values becomes: entries whose names are the tensor's with `suffix`."""
-    coding = CODINGS[codec]
-    return [{"suffix": "", "dtype": coding.dtype, "shape": [values.size], "data": text(coding.encode(values))}]
+    coding, tensor = CODINGS[codec], TensorSpec("", (values.size,))
+    return [
+        {"suffix": part.suffix, "dtype": part.dtype, "shape": list(part.shape(tensor)), "data": text(bytes(raw))}
+        for part, raw in zip(coding.parts, coding.encode(values, draw), strict=True)
+    ]
 
 
-def decoded(codec: Codec, entries: list[Case]) -> np.ndarray[Any, Any]:
+def decoded(codec: Codec, entries: list[Case], size: int) -> np.ndarray[Any, Any]:
     """The inverse."""
-    return CODINGS[codec].decode(memoryview(bytes.fromhex(entries[0]["data"][2:]))).astype(np.float32)
+    raw = [memoryview(bytes.fromhex(entry["data"][2:])) for entry in entries]
+    return CODINGS[codec].decode(raw, np.empty(size, np.float32))
 
 
 def codecs() -> list[Case]:
-    """Values to entries and back."""
-    cases = []
+    """Values to entries and back, under the dither of one node and step."""
+    run, step, node = Address(bytes(digest("run")[:20])), Step(3), identity.address_of(COW)
+    key, cases = dither.key_of(run, step, node), []
     for codec in CODINGS:
-        entries = entries_of(codec, VALUES)
-        cases.append({"codec": codec.name.lower(), "number": int(codec), "deterministic": codec in DETERMINISTIC, "values": text(VALUES.astype("<f4").tobytes()),
-                      "entries": entries, "decoded": text(decoded(codec, entries).astype("<f4").tobytes())})  # fmt: skip
+        entries = entries_of(codec, VALUES, dither.stream(key))
+        cases.append({"codec": codec.name.lower(), "number": int(codec), "run": text(run), "step": step,
+                      "node": text(node), "dither": text(key), "values": text(VALUES.astype("<f4").tobytes()),
+                      "entries": entries,
+                      "decoded": text(decoded(codec, entries, VALUES.size).astype("<f4").tobytes())})  # fmt: skip
     return cases
 
 
+UPDATES = (("factors", Codec.F32, 1), ("alternate", Codec.BF16, 1), ("alternate", Codec.BF16, 2),
+           ("factors", Codec.MXINT8, 2), ("alternate", Codec.MXINT4, 1))  # fmt: skip
+
+
 def update() -> list[Case]:
-    """Whole updates, from the run spec to the digest. Codecs whose rounding is the node's own choice are not here."""
-    node, base, salt = identity.address_of(COW), digest("base"), digest("salt")
+    """Whole updates, from the run spec to the digest."""
+    run, node, base, salt = Address(bytes(digest("run")[:20])), identity.address_of(COW), digest("base"), digest("salt")
     cases = []
-    for mode, codec, step in (("factors", Codec.F32, 1), ("alternate", Codec.BF16, 1), ("alternate", Codec.BF16, 2)):
+    for mode, codec, step in UPDATES:
         spec = small_spec(mode, codec)
-        layout = layout_of(spec, Step(step))
-        blob = container.encode_header(layout.tensors, layout.dtype, update_metadata(salt, node, base))
+        layout, draw = layout_of(spec, Step(step)), dither.stream(dither.key_of(run, Step(step), node))
         values = {tensor.name: VALUES[-tensor.size :] for tensor in layout.tensors}
+        blob = container.header_of(layout.entries, update_metadata(salt, node, base))
         for part in values.values():
-            blob += CODINGS[codec].encode(part)
+            blob += b"".join(bytes(raw) for raw in CODINGS[codec].encode(part, draw))
         cases.append({
-            "spec": spec.encode().decode(), "step": step, "node": text(node), "base": text(base), "salt": text(salt),
+            "spec": spec.encode().decode(), "step": step, "run": text(run), "node": text(node), "base": text(base),
+            "salt": text(salt),
             "values": {name: text(part.astype("<f4").tobytes()) for name, part in values.items()},
             "size": str(layout.size), "blob": text(blob), "sha256": text(hashlib.sha256(blob).digest()),
         })  # fmt: skip

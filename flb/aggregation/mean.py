@@ -5,10 +5,10 @@ Holds for any number of honest nodes; one node can move the mean by its weight, 
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
-
-from flb.delta import Int64
+from numpy.typing import NDArray
 
 
 def weight_of(examples: int, records: int, weight_cap: int) -> int:
@@ -16,13 +16,14 @@ def weight_of(examples: int, records: int, weight_cap: int) -> int:
     return min(examples, records, weight_cap)
 
 
-def weighted_sum(blocks: Iterable[tuple[int, Int64]], total: Int64) -> Int64:
-    """Set `total` to Σ wᵢ·qᵢ over (weight, ring values) pairs of `total`'s shape and return it.
+def weighted_sum(blocks: Iterable[tuple[int, NDArray[Any]]], total: NDArray[Any]) -> NDArray[Any]:
+    """Set `total` to Σ wᵢ·qᵢ over (weight, ring values) pairs of `total`'s shape and type, and return it.
 
-    Values are scaled in place: the blocks are the caller's scratch. The planner has proved that nothing overflows.
+    Values are scaled in place: the blocks are the caller's scratch. int64 never overflows, as the planner has proved;
+    float64 is for sums that `flb.delta.exact_in_float64` allows.
     """
-    total.fill(0)
+    total.fill(0)  # and 0 + -0 is 0, so a sum in float64 has no -0, as int64 has none
     for weight, values in blocks:
-        np.multiply(values, np.int64(weight), out=values)
+        np.multiply(values, total.dtype.type(weight), out=values)
         np.add(total, values, out=total)
     return total

@@ -9,7 +9,7 @@ Format: https://github.com/huggingface/safetensors ("Format").
 
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flb.errors import BadContainer
@@ -41,17 +41,29 @@ class Header:
     data_start: int
 
 
-def encode_header(tensors: Sequence[TensorSpec], dtype: str, metadata: Mapping[str, str]) -> bytes:
-    """Length prefix and JSON of the one legal header for these tensors, padded with spaces to 8 bytes."""
+def pack(forms: Iterable[tuple[str, str, tuple[int, ...]]]) -> tuple[Entry, ...]:
+    """Entries of a file from (name, type, shape) of each: in the byte order of names, data without gaps."""
+    entries: list[Entry] = []
+    for name, dtype, shape in sorted(forms, key=lambda form: form[0].encode()):
+        start = entries[-1].end if entries else 0
+        entries.append(Entry(name, dtype, shape, start, start + TensorSpec(name, shape).size * ITEM_SIZES[dtype]))
+    return tuple(entries)
+
+
+def header_of(entries: Sequence[Entry], metadata: Mapping[str, str]) -> bytes:
+    """Length prefix and JSON of the one legal header for packed entries, padded with spaces to 8 bytes."""
     fields: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
-    offset = 0
-    for tensor in sorted(tensors, key=lambda tensor: tensor.name.encode()):
-        end = offset + tensor.size * ITEM_SIZES[dtype]
-        fields[tensor.name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [offset, end]}
-        offset = end
+    for entry in entries:
+        offsets = [entry.start, entry.end]
+        fields[entry.name] = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": offsets}
     text = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text
+
+
+def encode_header(tensors: Sequence[TensorSpec], dtype: str, metadata: Mapping[str, str]) -> bytes:
+    """The one legal header of a file with one entry of type `dtype` for each tensor."""
+    return header_of(pack((tensor.name, dtype, tensor.shape) for tensor in tensors), metadata)
 
 
 def data_size(tensors: Sequence[TensorSpec], dtype: str) -> int:
@@ -91,18 +103,18 @@ def decode_header(text: bytes) -> Header:
     return Header(tuple(entries), metadata, LENGTH_BYTES + len(text))
 
 
-def first_difference(header: Header, tensors: Sequence[TensorSpec], dtype: str) -> str:
-    """In words, the first place where a header differs from the legal one."""
+def first_difference(header: Header, entries: Sequence[Entry]) -> str:
+    """In words, the first place where a header differs from the legal one with these entries."""
     found = {entry.name: entry for entry in header.entries}
-    for tensor in tensors:
-        entry = found.get(tensor.name)
+    for legal in entries:
+        entry = found.get(legal.name)
         if entry is None:
-            return f"tensor {tensor.name} is missing"
-        if entry.shape != tensor.shape:
-            return f"tensor {tensor.name} has shape {list(entry.shape)}, the run spec says {list(tensor.shape)}"
-        if entry.dtype != dtype:
-            return f"tensor {tensor.name} is {entry.dtype}, the run's codec is {dtype}"
-    extra = sorted(set(found) - {tensor.name for tensor in tensors})
+            return f"tensor {legal.name} is missing"
+        if entry.shape != legal.shape:
+            return f"tensor {legal.name} has shape {list(entry.shape)}, the run spec says {list(legal.shape)}"
+        if entry.dtype != legal.dtype:
+            return f"tensor {legal.name} is {entry.dtype}, the run's codec is {legal.dtype}"
+    extra = sorted(set(found) - {legal.name for legal in entries})
     if extra:
         return f"tensor {extra[0]} is not part of this step"
     return "names and shapes are right, but the header is not in canonical order"

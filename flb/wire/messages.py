@@ -9,7 +9,9 @@ from flb.types import Address, Codec, Digest, Manifest, Receipt, Round, Seconds,
 from flb.v1 import aggregator_service_pb2 as pb
 
 SIGNATURE_BYTES = 65
-CODECS = {pb.CODEC_F32: Codec.F32, pb.CODEC_BF16: Codec.BF16}
+CODECS = {
+    pb.CODEC_F32: Codec.F32, pb.CODEC_BF16: Codec.BF16, pb.CODEC_MXINT8: Codec.MXINT8, pb.CODEC_MXINT4: Codec.MXINT4,
+}  # fmt: skip
 assert set(CODECS.values()) == set(Codec), "every codec has a name on the wire"
 
 

@@ -98,8 +98,9 @@ def test_verify__one_bit_of_an_update__names_round_node_and_tensor(finished: Fed
     spec = spec_of(blobs, folder)
     layout = layout_of(spec, Step(1))
     target = layout.tensors[3]
-    start = layout.header_size + layout.item_size * sum(tensor.size for tensor in layout.tensors[:3])
-    flip(blobs / victim.manifest.digest.hex(), start + layout.item_size * 6 - 1)
+    entry = layout.parts[3][0]
+    item = (entry.end - entry.start) // target.size
+    flip(blobs / victim.manifest.digest.hex(), layout.header_size + entry.start + item * 6 - 1)
     code, report = verify(folder, "--offline")
     assert (code, report["verdict"]) == (1, "fail")
     first = report["findings"][0]

@@ -27,7 +27,7 @@ from tests.sim import (
 
 pytestmark = pytest.mark.unit
 
-SPEC = small_spec()
+SPEC = small_spec(codec="f32")
 OPENING = opening()
 MEMBER = OPENING.cohort[0]
 BLOB = update_bytes(SPEC, Step(1), MEMBER, OPENING.base)
@@ -96,7 +96,7 @@ def test_weight__claims_ten_times_the_registered_records__is_what_was_registered
     assert admission.weight(SPEC, liar, MEMBER) == admission.weight(SPEC, honest, MEMBER) == MEMBER.records
 
 
-@pytest.mark.parametrize("codec", ["f32", "bf16"])
+@pytest.mark.parametrize("codec", ["f32", "bf16", "mxint8", "mxint4"])
 @pytest.mark.parametrize(("mode", "step"), [("factors", 1), ("alternate", 1), ("alternate", 2)])
 def test_check_update__honest__passes_and_tells_the_norm(codec: str, mode: str, step: int) -> None:
     spec = small_spec(mode, codec)

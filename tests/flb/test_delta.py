@@ -70,7 +70,9 @@ def test_norm_check__any_order__decides_as_exact_integers_do(values: list[float]
     q = np.array(ring(values), dtype=np.int64)
     shift = delta.norm_shift(bound, 32)
     exact = sum(round(Fraction(int(value), 2**shift)) ** 2 for value in q)
-    for order in (q, q[::-1]):
+    floats = np.array(values, dtype=np.float32)
+    delta.round_to_ring(floats, 32, out=floats)
+    for order in (q, q[::-1], floats, floats[::-1]):
         check = delta.NormCheck(bound, 32)
         try:
             check.add(order)
@@ -92,3 +94,31 @@ def test_norm_check__at_the_bound__passes_and_one_more_is_refused() -> None:
 
 def test_assert_ieee__this_machine__passes() -> None:
     delta.assert_ieee()
+
+
+@given(
+    st.lists(st.floats(min_value=-(2.0**14), max_value=2.0**14, width=32), min_size=1, max_size=40),
+    st.sampled_from([8, 20, 32, 40]),
+    st.sampled_from([1, 16, 2**20, 2**70, 2**120, 2**200]),
+)
+def test_norm_check__ring_values_in_float32__sum_as_those_in_int64(values: list[float], bits: int, bound: int) -> None:
+    """The bounds reach beyond what a spec would choose, so that the reduction underflows and overshoots."""
+    totals = []
+    floats = np.array(values, dtype=np.float32)
+    wide = delta.to_ring(floats, bits, np.empty(floats.size, dtype=np.int64))
+    narrow = floats.copy()
+    delta.round_to_ring(narrow, bits, out=narrow)
+    assert [int(q) for q in narrow] == wide.tolist()
+    for block in (wide, narrow):
+        check = delta.NormCheck(bound, bits)
+        try:
+            check.add(block)
+            totals.append(check.total)
+        except NormTooLarge:
+            totals.append(math.inf)
+    assert totals[0] == totals[1]
+
+
+def test_exact_in_float64__default_ring__fits_eight_nodes_of_full_weight() -> None:
+    assert delta.exact_in_float64(8 * 65536, 4, 32)
+    assert not delta.exact_in_float64(8 * 65536 + 1, 4, 32)

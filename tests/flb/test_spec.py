@@ -9,6 +9,7 @@ import pytest
 
 from flb import spec as specs
 from flb.errors import BadMessage, Refused
+from flb.types import TensorSpec
 from tests.sim import small_spec
 
 pytestmark = pytest.mark.unit
@@ -54,7 +55,7 @@ def test_decode__wrong_form__names_the_field(path: str, value: Any, words: str) 
         ("ring.value_bound", 3, "power of two"),
         ("ring.norm_bound", 0, "power of two"),
         ("ring.weight_cap", 1 << 18, "may overflow 63 bits"),
-        ("codec", "int8", "choose f32 or bf16"),
+        ("codec", "int8", "choose f32, bf16, mxint8 or mxint4"),
         ("lora.mode", "stack", "choose factors or alternate"),
         ("server_optimizer.name", "adam", "choose sgd"),
         ("audit", "all", "members, public or off"),
@@ -78,3 +79,9 @@ def test_check__largest_legal_weight_cap__is_named() -> None:
     ring = dataclasses.replace(spec.ring, weight_cap=1 << 40)
     with pytest.raises(Refused, match="at most 131071"):
         specs.check(dataclasses.replace(spec, ring=ring))
+
+
+def test_check__a_tensor_named_like_scales__is_refused() -> None:
+    tensors = (TensorSpec("t", (32,)), TensorSpec("t.scale", (1,)))
+    with pytest.raises(Refused, match="named like a codec's scales"):
+        specs.check(dataclasses.replace(small_spec(), tensors=tensors))

@@ -15,7 +15,7 @@ import rfc8785
 from flb import identity, merkle, records
 from flb import spec as specs
 from flb.admission import check_header, layout_of, update_metadata
-from flb.codec import CODINGS
+from flb.codec import CODINGS, dither
 from flb.errors import Truncated
 from flb.roster import roster_root
 from flb.store import BlobStore
@@ -82,11 +82,16 @@ def test_canonical_json__any_order__gives_the_one_form(case: Case) -> None:
 
 @pytest.mark.parametrize("case", cases("codecs"), ids=lambda case: case["codec"])
 def test_codec__values__become_the_entries_and_decode(case: Case) -> None:
-    codec = Codec[case["codec"].upper()]
-    coding, (entry,) = CODINGS[codec], case["entries"]
-    assert (int(codec), coding.dtype) == (case["number"], entry["dtype"])
-    assert bytes(coding.encode(values_of(case["values"]))) == raw(entry["data"])
-    assert coding.decode(memoryview(raw(entry["data"]))).astype("<f4").tobytes() == raw(case["decoded"])
+    codec, entries = Codec[case["codec"].upper()], case["entries"]
+    coding, values = CODINGS[codec], values_of(case["values"])
+    assert (int(codec), [part.suffix for part in coding.parts]) == (case["number"], [e["suffix"] for e in entries])
+    assert [part.dtype for part in coding.parts] == [entry["dtype"] for entry in entries]
+    key = dither.key_of(Address(raw(case["run"])), Step(case["step"]), Address(raw(case["node"])))
+    assert key == raw(case["dither"])
+    held = [raw(entry["data"]) for entry in entries]
+    assert [bytes(data) for data in coding.encode(values, dither.stream(key))] == held
+    found = coding.decode([memoryview(data) for data in held], np.empty(values.size, np.float32))
+    assert found.astype("<f4").tobytes() == raw(case["decoded"])
 
 
 @pytest.mark.parametrize("case", cases("update"))
@@ -94,8 +99,11 @@ def test_update__spec_and_values__give_the_blob(case: Case) -> None:
     spec, node, base = specs.decode(case["spec"].encode()), Address(raw(case["node"])), Digest(raw(case["base"]))
     layout = layout_of(spec, Step(case["step"]))
     assert [tensor.name for tensor in layout.tensors] == sorted(case["values"])
-    blob = container.encode_header(layout.tensors, layout.dtype, update_metadata(raw(case["salt"]), node, base))
-    blob += b"".join(CODINGS[spec.wire_codec].encode(values_of(case["values"][t.name])) for t in layout.tensors)
+    draw = dither.stream(dither.key_of(Address(raw(case["run"])), Step(case["step"]), node))
+    blob = container.header_of(layout.entries, update_metadata(raw(case["salt"]), node, base))
+    for tensor in layout.tensors:
+        parts = CODINGS[spec.wire_codec].encode(values_of(case["values"][tensor.name]), draw)
+        blob += b"".join(bytes(part) for part in parts)
     assert (blob, len(blob), str(layout.size)) == (raw(case["blob"]), layout.size, case["size"])
     digest = Digest(hashlib.sha256(blob).digest())
     assert digest == raw(case["sha256"])

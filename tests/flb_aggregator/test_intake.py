@@ -17,7 +17,7 @@ pytestmark = pytest.mark.unit
 
 THREADS = ThreadPoolExecutor(1)
 
-SPEC, OPENING = small_spec(), opening()
+SPEC, OPENING = small_spec(codec="f32"), opening()
 MEMBER = OPENING.cohort[0]
 BLOB = update_bytes(SPEC, Step(1), MEMBER, OPENING.base)
 MANIFEST = manifest_for(SPEC, OPENING, MEMBER, BLOB)

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    with serve(tmp_path / "aggregator", small_spec()) as running:
+    with serve(tmp_path / "aggregator", small_spec(codec="f32")) as running:
         yield running
 
 

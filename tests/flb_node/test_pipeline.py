@@ -13,10 +13,11 @@ from flb import admission
 from flb.errors import CorruptStore, NotFinite
 from flb.spec import RunSpec
 from flb.store import BlobStore
-from flb.types import Digest, Step
+from flb.types import Address, Digest, Step
 from flb_aggregator.publish import make_adapter_zero
 from flb_node import pipeline
-from tests.sim import manifest_for, members, opening, reader, small_spec
+from tests.coded import decoded
+from tests.sim import DOMAIN, manifest_for, members, opening, reader, small_spec
 
 pytestmark = pytest.mark.unit
 
@@ -40,11 +41,11 @@ def seal(folder: Path, spec: RunSpec, train: Trainer, step: int = 1, secret: byt
     blobs = BlobStore(folder / "blobs")
     base = make_adapter_zero(spec.tensors, 0, blobs)
     return pipeline.seal_update(
-        spec, Step(step), base, node=NODE.node, secret=secret, blobs=blobs, folder=folder, train=train
+        spec, Step(step), base, run=DOMAIN.run, node=NODE.node, secret=secret, blobs=blobs, folder=folder, train=train
     )
 
 
-@pytest.mark.parametrize("codec", ["f32", "bf16"])
+@pytest.mark.parametrize("codec", ["f32", "bf16", "mxint8", "mxint4"])
 @pytest.mark.parametrize(("mode", "step", "sent"), [("factors", 1, 2), ("alternate", 1, 1), ("alternate", 2, 1)])
 def test_seal_update__result__passes_admission(tmp_path: Path, codec: str, mode: str, step: int, sent: int) -> None:
     spec, train = small_spec(mode, codec), Trainer(lambda value: value + np.float32(2.0**-8))
@@ -58,7 +59,7 @@ def test_seal_update__result__passes_admission(tmp_path: Path, codec: str, mode:
 
 
 def test_seal_update__values__are_the_difference(tmp_path: Path) -> None:
-    sealed = seal(tmp_path, small_spec(), Trainer())
+    sealed = seal(tmp_path, small_spec(codec="f32"), Trainer())
     before = safetensors.numpy.load_file(BlobStore(tmp_path / "blobs").path(sealed.base))
     for name, value in safetensors.numpy.load_file(sealed.path).items():
         assert np.array_equal(value, (before[name] + np.float32(0.25)) - before[name])
@@ -109,3 +110,51 @@ def test_salt_of__step_and_base__decide() -> None:
     base = Digest(b"\x01" * 32)
     salts = {pipeline.salt_of(SECRET, Step(step), Digest(b)) for step in (1, 2) for b in (base, bytes(32))}
     assert len(salts) == 4 and all(len(salt) == 32 for salt in salts)
+
+
+@pytest.mark.parametrize("codec", ["f32", "bf16", "mxint8", "mxint4"])
+def test_seal_update__codec_error__is_the_relative_norm_of_what_was_lost(tmp_path: Path, codec: str) -> None:
+    random = np.random.default_rng(3)
+    spec = small_spec(codec=codec)
+    train = Trainer(lambda value: value + (random.standard_normal(value.shape) * 1e-3).astype(np.float32))
+    seen = {}
+
+    def kept(adapter: pipeline.Tensors, names: frozenset[str], seed: int) -> pipeline.Tensors:
+        seen["before"], seen["after"] = adapter, train(adapter, names, seed)
+        return seen["after"]
+
+    blobs = BlobStore(tmp_path / "blobs")
+    base = make_adapter_zero(spec.tensors, 0, blobs)
+    sealed = pipeline.seal_update(
+        spec, Step(1), base, run=DOMAIN.run, node=NODE.node, secret=SECRET, blobs=blobs, folder=tmp_path, train=kept
+    )
+    layout, data = admission.layout_of(spec, Step(1)), sealed.path.read_bytes()
+    lost = whole = 0.0
+    for tensor, parts in zip(layout.tensors, layout.parts, strict=True):
+        raw = [data[layout.header_size :][part.start : part.end] for part in parts]
+        update = (seen["after"][tensor.name] - seen["before"][tensor.name]).reshape(-1)
+        out = decoded(spec.wire_codec, raw, tensor.size)
+        lost += float(((update.astype(np.float64) - out) ** 2).sum())
+        whole += float((update.astype(np.float64) ** 2).sum())
+    assert sealed.codec_error == pytest.approx((lost / whole) ** 0.5, rel=1e-9)
+    assert (sealed.codec_error == 0) == (codec == "f32")
+    assert pipeline.find_sealed(tmp_path, Step(1), base, blobs) == sealed, "the note has it"
+
+
+def test_seal_update__nothing_changed__has_no_codec_error(tmp_path: Path) -> None:
+    assert seal(tmp_path, small_spec(), Trainer(lambda value: value)).codec_error == 0.0
+
+
+def test_seal_update__dither__follows_from_run_step_and_node(tmp_path: Path) -> None:
+    digests = set()
+    for number, run in enumerate((DOMAIN.run, Address(b"\x01" * 20), DOMAIN.run)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        blobs = BlobStore(folder / "blobs")
+        base = make_adapter_zero(small_spec().tensors, 0, blobs)
+        train = Trainer(lambda value: value + np.float32(0.01) * np.cos(value * 1000))
+        sealed = pipeline.seal_update(
+            small_spec(), Step(1), base, run=run, node=NODE.node, secret=SECRET, blobs=blobs, folder=folder, train=train
+        )
+        digests.add(sealed.digest)
+    assert len(digests) == 2

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The bytes of the protocol: canonical JSON, containers, codecs, trees and signed types. No I/O.
 // Written from docs/protocol.md and proto/vectors alone; vectors.mjs holds it against them.
-import { createHash } from "node:crypto";
+import { createCipheriv, createHash } from "node:crypto";
 import { getBytes, keccak256 as keccakHex } from "ethers";
 
 export const hex = (bytes) => "0x" + Buffer.from(bytes).toString("hex");
@@ -58,19 +58,34 @@ const bf16 = (values) => little(values.map((value) => {
 
 const BLOCK = 32;
 
-/** Integers of 8 bits and one exponent byte for 32 values; rounds with u = 0.5, which a node may choose. */
-export function mxint8(values) {
-  const integers = Buffer.alloc(values.length), scales = Buffer.alloc(Math.ceil(values.length / BLOCK));
+/** u of every element under a key: (2k + 1) / 2^17, k the little-endian 16-bit words of AES-256-CTR. */
+export function dither(key) {
+  const cipher = createCipheriv("aes-256-ctr", key, Buffer.alloc(16));
+  return () => (2 * cipher.update(Buffer.alloc(2)).readUInt16LE() + 1) / 2 ** 17;
+}
+
+/** Key of an update's dither. */
+export function ditherKey(run, step, node) {
+  const number = Buffer.alloc(4);
+  number.writeUInt32BE(step);
+  return sha256(Buffer.concat([run, number, node, Buffer.from("codec")]));
+}
+
+/** Integers of at most `limit` in size and one exponent byte for 32 values; a node may choose its own u. */
+function microscaled(values, limit, unit, u) {
+  const integers = [], scales = Buffer.alloc(Math.ceil(values.length / BLOCK));
   for (let block = 0; block < scales.length; block++) {
     const part = values.slice(block * BLOCK, (block + 1) * BLOCK);
     const largest = Math.max(...part.map(Math.abs));
     let scale = 0;
-    while (largest > 127 * 2 ** (scale - 133)) scale++;
+    while (largest > limit * 2 ** (scale - unit)) scale++;
     scales[block] = scale;
-    part.forEach((x, i) => integers.writeInt8(Math.floor(x * 2 ** (133 - scale) + 0.5), block * BLOCK + i));
+    for (const x of part) integers.push(Math.floor(Math.fround(Math.fround(x * 2 ** (unit - scale)) + u())));
   }
   return { integers, scales };
 }
+
+const scaleOf = (tensor, scales) => ({ name: `${tensor.name}.scale`, dtype: "U8", shape: [scales.length], data: scales });
 
 const product = (shape) => shape.reduce((a, b) => a * b, 1);
 const plain = (dtype, encode) => (tensor, values) => [{ ...tensor, dtype, data: values && encode(values) }];
@@ -79,12 +94,18 @@ export const CODECS = {
   bf16: { number: 2, entries: plain("BF16", bf16) },
   mxint8: {
     number: 3,
-    entries: (tensor, values) => {
-      const { integers, scales } = mxint8(values);
-      return [
-        { ...tensor, dtype: "I8", data: integers },
-        { name: `${tensor.name}.scale`, dtype: "U8", shape: [scales.length], data: scales },
-      ];
+    entries: (tensor, values, u = () => 0.5) => {
+      const { integers, scales } = microscaled(values, 127, 133, u);
+      return [{ ...tensor, dtype: "I8", data: little(integers, 1, "writeInt8") }, scaleOf(tensor, scales)];
+    },
+  },
+  mxint4: {
+    number: 4,
+    entries: (tensor, values, u = () => 0.5) => {
+      const { integers, scales } = microscaled(values, 7, 129, u);
+      const packed = Buffer.alloc(Math.ceil(integers.length / 2));
+      integers.forEach((m, index) => { packed[index >> 1] |= (m & 15) << (4 * (index & 1)); });
+      return [{ ...tensor, dtype: "U8", shape: [packed.length], data: packed }, scaleOf(tensor, scales)];
     },
   },
 };
@@ -119,12 +140,12 @@ export function sent(spec, step) {
 }
 
 /** An update blob: `value(tensor, index)` gives the float32 values. */
-export function update(spec, step, { salt, node, base }, value) {
+export function update(spec, step, { salt, node, base, u }, value) {
   const codec = CODECS[spec.codec];
   if (!codec) throw new Error(`this client does not write codec ${spec.codec}`);
   const entries = sent(spec, step).flatMap((tensor) => {
     const values = Array.from({ length: product(tensor.shape) }, (_, index) => Math.fround(value(tensor, index)));
-    return codec.entries(tensor, values);
+    return codec.entries(tensor, values, u);
   });
   const { header, data } = container(entries, { salt: hex(salt).slice(2), node: hex(node), base: hex(base) });
   return Buffer.concat([header, data]);

@@ -27,6 +27,14 @@ def test_weighted_sum__any_order__is_the_exact_integer_sum(
         blocks = [(weight, np.array(values, dtype=np.int64)) for weight, values in order]
         total = weighted_sum(blocks, np.empty(3, dtype=np.int64))
         assert [int(x) for x in total] == [sum(w * v[i] for w, v in updates) for i in range(3)]
+        blocks = [(weight, np.array(values, dtype=np.float64)) for weight, values in order]
+        total = weighted_sum(blocks, np.empty(3, dtype=np.float64))  # eight full weights reach 2^53 and no more
+        assert [int(x) for x in total] == [sum(w * v[i] for w, v in updates) for i in range(3)]
+
+
+def test_weighted_sum__minus_zeros_in_float64__is_plus_zero() -> None:
+    total = weighted_sum([(2, np.array([-0.0])), (3, np.array([-0.0]))], np.empty(1))
+    assert not np.signbit(total[0])
 
 
 def test_weight_of__claims_beyond_the_registered_records__change_nothing() -> None:

@@ -72,9 +72,18 @@ def test_decode_header__any_bytes__never_raises_anything_else(text: bytes) -> No
 def test_first_difference__names_the_tensor() -> None:
     def words(tensors: tuple[TensorSpec, ...], dtype: str = "F32") -> str:
         header = container.decode_header(container.encode_header(tensors, dtype, {})[8:])
-        return container.first_difference(header, TENSORS, "F32")
+        return container.first_difference(header, container.pack((t.name, "F32", t.shape) for t in TENSORS))
 
     assert words(TENSORS[:1]) == "tensor a is missing"
     assert words((TensorSpec("b", (3, 2)), TENSORS[1])) == "tensor b has shape [3, 2], the run spec says [2, 3]"
     assert words((*TENSORS, TensorSpec("c", (1,)))) == "tensor c is not part of this step"
-    assert words(TENSORS, "BF16") == "tensor b is BF16, the run's codec is F32"
+    assert words(TENSORS, "BF16") == "tensor a is BF16, the run's codec is F32"
+
+
+def test_pack__several_types__lie_in_order_of_names_without_gaps() -> None:
+    entries = container.pack([("b.scale", "U8", (2,)), ("b", "I8", (5, 8)), ("a", "F32", (3,))])
+    assert [(e.name, e.start, e.end) for e in entries] == [("a", 0, 12), ("b", 12, 52), ("b.scale", 52, 54)]
+    blob = container.header_of(entries, {"k": "v"}) + bytes(range(54))
+    read = safetensors.numpy.load(blob)
+    assert read["b"].dtype == np.int8 and read["b"].shape == (5, 8) and read["b.scale"].tolist() == [52, 53]
+    assert container.decode_header(blob[8 : len(blob) - 54]).entries == entries
