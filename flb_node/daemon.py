@@ -15,7 +15,9 @@ from typing import Protocol
 from flb import identity
 from flb import spec as specs
 from flb.errors import (
+    AggregatorUnavailable,
     BadSignature,
+    ClockSkew,
     DigestMismatch,
     Fatal,
     Impostor,
@@ -32,13 +34,14 @@ from flb.spec import RunSpec
 from flb.store import BlobStore, write_atomic
 from flb.types import ZERO_DIGEST, Address, Digest, Domain, Manifest, Opening, Receipt
 from flb_node import pipeline
+from flb_node.channel import endpoint_of
 from flb_node.pipeline import Sealed, Train
 from flb_node.uplink import Uplink
 
 RETRY_SECONDS = 1.0
 """Wait after the aggregator or the chain was away."""
 
-PASSING = (WrongRound, Truncated, DigestMismatch, BadSignature, NotInCohort)
+PASSING = (WrongRound, Truncated, DigestMismatch, BadSignature, NotInCohort, ClockSkew)
 """Refusals that say nothing about the update itself: the aggregator may lag behind the chain, or have restarted."""
 
 
@@ -105,6 +108,8 @@ class Daemon:
                 if self.cycle():
                     return
             except Unavailable as error:
+                if isinstance(error, AggregatorUnavailable):
+                    self.disconnect()
                 self.status("waiting", reason=error.what)
                 self.log(f"{error}; trying again")
                 self.stop.wait(RETRY_SECONDS)
@@ -159,20 +164,29 @@ class Daemon:
 
     def connect(self) -> None:
         """Reach the aggregator that the chain names, and get the run spec once."""
-        uri = self.view.uri
-        if not uri:
+        endpoint = endpoint_of(self.view)
+        if not endpoint.uri:
             raise Unavailable("the registry names no aggregator endpoint yet", "wait for the operator to start it")
-        if self.uplink is None or self.uplink.uri != uri:
-            if self.uplink is not None:
-                self.uplink.close()
-            self.uplink = Uplink(uri, self.domain, lambda: self.view.aggregator, self.node, self.key)
-            threading.Thread(target=self.watch, args=(self.uplink,), daemon=True).start()
+        if (uplink := self.uplink) is None or not endpoint.keeps(uplink.endpoint.uri, uplink.cert_digest):
+            self.disconnect()
+            try:
+                uplink = Uplink(endpoint, self.domain, lambda: self.view.aggregator, self.node, self.key)
+            except Impostor as error:  # or the chain is behind the aggregator: read it again before the next try
+                raise Unavailable(error.what, error.remedy) from error
+            self.uplink = uplink
+            threading.Thread(target=self.watch, args=(uplink,), daemon=True).start()
         if self.spec is None and self.view.spec != ZERO_DIGEST:
-            self.spec = specs.decode(self.uplink.get_run(self.view.spec))
+            self.spec = specs.decode(uplink.get_run(self.view.spec))
             self.chain.confirm(self.spec.rounds.confirmations)
         if self.spec is not None and self.train is None and not self.view.finished:
             self.status("loading the model")
             self.train = self.make_trainer(self.spec)
+
+    def disconnect(self) -> None:
+        """Give the channel up: the next one fetches the certificate anew and compares it with the chain."""
+        if self.uplink is not None:
+            self.uplink.close()
+            self.uplink = None
 
     def watch(self, uplink: Uplink) -> None:
         """Wake the loop at every announcement; polling goes on where the stream is down."""
@@ -243,7 +257,9 @@ class Daemon:
                     lambda done, size: self.status("uploading", round=opening.round, sent=done, size=size),
                 )
             except (Unavailable, *PASSING) as error:
-                self.log(f"{error}")
+                if isinstance(error, AggregatorUnavailable):
+                    self.disconnect()
+                self.log(str(error))
                 if self.stop.wait(RETRY_SECONDS):
                     raise Unavailable("this node was told to stop", "start it again") from error
                 self.view = self.chain.view()
