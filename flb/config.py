@@ -108,7 +108,9 @@ class ClientConfig:
 class ServerConfig:
     """The aggregator."""
 
-    listen: str = setting("127.0.0.1:50051", "address and port; this version serves 127.0.0.1 only")
+    listen: str = setting("127.0.0.1:50051", "address and port to listen on; with TLS any address of this machine")
+    tls: bool = setting(True, "false serves plaintext, on loopback only")
+    advertise: str | None = setting(None, "HOST:PORT under which nodes reach it; null: as listen")
     keystore: Path | None = setting(None, "the aggregator's encrypted key")
     password_file: Path | None = setting(None, "file with its password; or FLB_PASSWORD_FILE in the environment")
     workdir: Path = setting(Path("flb-aggregator"), "folder for journal, blobs and published adapters")

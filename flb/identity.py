@@ -6,6 +6,7 @@ coincurve does the curve; where it has no wheel, eth-keys does the same work in 
 Source: https://eips.ethereum.org/EIPS/eip-712, EIP-2 for the low s.
 """
 
+import hashlib
 from functools import lru_cache
 
 from flb.errors import BadSignature
@@ -32,6 +33,13 @@ STATEMENT_TYPE = b"Statement(bytes32 kind,bytes32 digest)"
 
 HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 SIGNATURE_BYTES = 65
+TLS_NAME = "flb-aggregator"
+"""The name in every aggregator's own certificate. Its digest on chain says whose it is, so one name does for all."""
+
+
+def certificate_digest(der: bytes) -> Digest:
+    """SHA-256 of a certificate's DER bytes, as `setEndpoint` names it."""
+    return Digest(hashlib.sha256(der).digest())
 
 
 @lru_cache(maxsize=64)

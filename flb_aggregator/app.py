@@ -26,11 +26,13 @@ from flb.records import Roll
 from flb.roster import RunView
 from flb.spec import RunSpec
 from flb.store import BlobStore, Journal, lock_folder
-from flb.types import ZERO_DIGEST, Address, Digest, Domain, Round
+from flb.types import Address, Digest, Domain, Round
 from flb_aggregator import publish, server
+from flb_aggregator.certificate import Certificates
 from flb_aggregator.daemon import Daemon
 from flb_aggregator.intake import Spool
 from flb_aggregator.metrics import Metrics
+from flb_aggregator.rotation import Rotation, Turn
 from flb_aggregator.service import Service
 from flb_aggregator.sessions import Sessions
 
@@ -78,7 +80,7 @@ def run(path: Path) -> int:
     one_arena()
     config = load(path)
     refuse_off_chain(config)
-    server.check_address(config.server.listen)
+    server.endpoint_uri(config.server)
     assert_ieee()
     folder = config.server.workdir
     lock = lock_folder(folder)
@@ -152,19 +154,16 @@ def build(config: Config, folder: Path) -> Daemon:
     )
 
 
-async def publish_endpoint(daemon: Daemon, view: RunView, uri: str) -> None:
-    """Tell the registry where this aggregator listens, if it does not know."""
-    chain = daemon.chain
-    assert isinstance(chain, AggregatorChain)
-    named = await asyncio.to_thread(call_view, chain.registry.rpc, daemon.domain.run, "aggregator")
+def publish_endpoint(chain: AggregatorChain, rotation: Rotation, view: RunView) -> None:
+    """Tell the registry where this aggregator listens and with which certificate, if it does not know."""
+    named = call_view(chain.registry.rpc, chain.registry.domain.run, "aggregator")
     if named[0] != "0x" + chain.sender.address.hex():
         raise Refused(
             f"this key (0x{chain.sender.address.hex()}) is not the run's aggregator ({named[0]})",
             "use the aggregator's keystore, or have the owner call setAggregator",
         )
-    if view.uri != uri and not view.finished:
-        await asyncio.to_thread(chain.sender.set_endpoint, uri, ZERO_DIGEST, ZERO_DIGEST)
-        log(f"published the endpoint {uri}")
+    while rotation.turn(view) in (Turn.PREPARE, Turn.SWITCH):
+        pass
 
 
 async def serve(config: Config, folder: Path) -> int:
@@ -175,11 +174,18 @@ async def serve(config: Config, folder: Path) -> int:
         loop.add_signal_handler(number, lambda: end(stop))
     daemon = await asyncio.to_thread(build, config, folder)
     view = await asyncio.to_thread(daemon.chain.view)
-    service = Service(daemon, Sessions(daemon.domain, daemon.now))
-    running = await server.serve(service, config.server.listen)
+    chain = daemon.chain
+    assert isinstance(chain, AggregatorChain)
+    certificates = await asyncio.to_thread(Certificates, folder / "tls") if config.server.tls else None
+    uri = server.endpoint_uri(config.server)
+    rotation = Rotation(uri, certificates, chain.sender, log, time.monotonic)
+    loop.add_signal_handler(signal.SIGHUP, rotation.request)
+    service = Service(daemon, Sessions(daemon.domain, daemon.now, lambda: rotation.accepted(daemon.view)))
+    running = await server.serve(service, config.server.listen, certificates)
     try:
-        log(f"serving run 0x{daemon.domain.run.hex()} on {config.server.listen}")
-        await publish_endpoint(daemon, view, config.server.listen)
+        log(f"serving run 0x{daemon.domain.run.hex()} on {config.server.listen}{'' if certificates else ', plaintext'}")
+        await asyncio.to_thread(publish_endpoint, chain, rotation, view)
+        daemon.spawn(rotation.follow(lambda: daemon.view, daemon.poll_seconds))
         await daemon.run(stop)
     finally:
         await server.stop(running)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gRPC server around the service: address, limits, health and reflection."""
+"""The gRPC server around the service: address, certificate, limits, health and reflection."""
 
 import asyncio
 from typing import Any
@@ -8,8 +8,10 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from flb.config import ServerConfig
 from flb.errors import ConfigError, NotAllowedHere, PortTaken
 from flb.v1 import aggregator_service_pb2 as pb
+from flb_aggregator.certificate import Certificate, Certificates
 from flb_aggregator.service import Service
 
 NAME = pb.DESCRIPTOR.services_by_name["AggregatorService"].full_name
@@ -29,18 +31,35 @@ OPTIONS = (
     ("grpc.keepalive_timeout_ms", 20_000),
 )
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+EVERYWHERE = ("0.0.0.0", "[::]", "")  # noqa: S104 - they are looked for, not bound
+"""Addresses to listen on that nobody can call."""
 
 
-def check_address(listen: str) -> None:
-    """Raise ConfigError for no address, NotAllowedHere for one that others can reach."""
-    host, colon, port = listen.rpartition(":")
-    if not colon or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ConfigError(f"server.listen is {listen!r}", "give host and port, for example 127.0.0.1:50051")
-    if host not in LOOPBACK:
+def split(setting: str, address: str) -> tuple[str, int]:
+    """Host and port. Raises ConfigError."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
+        raise ConfigError(f"{setting} is {address!r}", "give host and port, for example 127.0.0.1:50051")
+    return host, int(port)
+
+
+def endpoint_uri(config: ServerConfig) -> str:
+    """What the registry shall name: HOST:PORT for TLS, http://HOST:PORT for plaintext on loopback.
+
+    Without TLS, `advertise` may name a TLS proxy in front that shows a certificate of a public authority. Raises
+    ConfigError for what is no address, NotAllowedHere for plaintext on an address that others can reach.
+    """
+    host, _ = split("server.listen", config.listen)
+    if not config.tls and host not in LOOPBACK:
         raise NotAllowedHere(
-            f"server.listen is {listen}, which other machines can reach, and this version has no TLS",
-            "listen on 127.0.0.1",
+            f"server.listen is {config.listen}, which other machines can reach, and server.tls is false",
+            "set server.tls: true, or listen on 127.0.0.1",
         )
+    address = config.advertise or config.listen
+    host, _ = split("server.advertise" if config.advertise else "server.listen", address)
+    if host in EVERYWHERE:
+        raise ConfigError(f"no node can call {address}", "set server.advertise to the address that nodes shall use")
+    return address if config.tls or host not in LOOPBACK else f"http://{address}"
 
 
 def handlers(service: Service) -> dict[str, Any]:
@@ -64,16 +83,36 @@ def serialize(message: Any) -> bytes:
     return bytes(message.SerializeToString())
 
 
-async def serve(service: Service, listen: str) -> grpc.aio.Server:
-    """Start serving. Raises PortTaken."""
-    check_address(listen)
+def credentials(certificates: Certificates) -> grpc.ServerCredentials:
+    """TLS with whatever certificate is current when a connection is made; open connections keep theirs."""
+    known = [certificates.current]
+
+    def fresh() -> "grpc.ServerCertificateConfiguration | None":
+        if certificates.current is known[0]:
+            return None  # as at the handshake before
+        known[0] = certificates.current
+        return configuration(known[0])
+
+    return grpc.dynamic_ssl_server_credentials(configuration(known[0]), fresh)
+
+
+def configuration(certificate: Certificate) -> grpc.ServerCertificateConfiguration:
+    """A certificate in gRPC's form."""
+    return grpc.ssl_server_certificate_configuration([(certificate.key, certificate.pem)])
+
+
+async def serve(service: Service, listen: str, certificates: Certificates | None) -> grpc.aio.Server:
+    """Start serving: TLS with certificates, plaintext without. Raises PortTaken."""
     server = grpc.aio.server(options=OPTIONS)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(NAME, handlers(service)),))
     state = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(state, server)
     reflection.enable_server_reflection((NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     try:
-        bound = server.add_insecure_port(listen)
+        if certificates is None:
+            bound = server.add_insecure_port(listen)
+        else:
+            bound = server.add_secure_port(listen, credentials(certificates))
     except RuntimeError as error:
         raise PortTaken(f"{listen} is taken", "stop what listens there, or change server.listen") from error
     if bound == 0:

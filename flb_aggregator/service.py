@@ -100,8 +100,9 @@ class Service(pb_grpc.AggregatorServiceServicer):
         return pb.GetRunResponse(spec=spec, chain_id=daemon.domain.chain_id, run=daemon.domain.run, signature=signed)
 
     async def OpenSession(self, request: pb.OpenSessionRequest, context: Context) -> pb.OpenSessionResponse:
-        """Challenge, then token."""
+        """Challenge, then token, for a caller who follows the same registry."""
         async with self.guarded(context):
+            self.sessions.check_run(request.chain_id, request.run)
             members = self.daemon.view.members
             if request.WhichOneof("step") == "node":
                 nonce, expires = self.sessions.challenge(messages.address(request.node, "node"), members)

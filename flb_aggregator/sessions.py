@@ -2,10 +2,10 @@
 """Who may read: single-use challenges and tokens, in memory. A token can read and waste quota, never submit."""
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 
-from flb.errors import BadSignature, NotInCohort, TooManyTries
+from flb.errors import BadSignature, NotInCohort, TooManyTries, UnknownRun
 from flb.identity import recover, session_hash
 from flb.types import ZERO_DIGEST, Address, Digest, Domain, Member, Seconds, Session
 
@@ -21,8 +21,20 @@ class Sessions:
 
     domain: Domain
     now: Callable[[], float]
+    certificates: Callable[[], Set[Digest]] = lambda: frozenset({ZERO_DIGEST})
+    """Digests of the certificates that nodes may see here; the zero digest stands for plaintext."""
     challenges: dict[Digest, tuple[Address, int]] = field(default_factory=dict)
     tokens: dict[str, tuple[Address, float]] = field(default_factory=dict)
+
+    def check_run(self, chain_id: int, run: bytes) -> None:
+        """Raise UnknownRun unless a caller follows this aggregator's registry; 0 and no bytes stand for none."""
+        own = self.domain
+        if (chain_id, run) != (own.chain_id, own.run):
+            raise UnknownRun(
+                f"the session names run 0x{run.hex()} on chain {chain_id}, "
+                f"and this aggregator serves run 0x{own.run.hex()} on chain {own.chain_id}",
+                "correct chain.rpc and chain.run",
+            )
 
     def challenge(self, node: Address, members: Mapping[Address, Member]) -> tuple[Digest, Seconds]:
         """A fresh nonce for a member, and when it ends."""
@@ -44,7 +56,7 @@ class Sessions:
         member = members.get(session.node)
         if member is None:
             raise NotInCohort(f"0x{session.node.hex()} is no member of this run", "join the run first")
-        if session.cert_digest != ZERO_DIGEST:
+        if session.cert_digest not in self.certificates():
             raise BadSignature("the session names a certificate that is not this aggregator's", "connect again")
         if recover(self.domain, session_hash(session), signature) != member.key:
             raise BadSignature("the session is not signed by the member's key", "sign with the node's key")

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 
@@ -21,6 +22,11 @@ def register(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     parser = verbs.add_parser("up", help=text, description=text)
     parser.add_argument("--port", type=port, default=PORT, help=f"where it listens, 0 for a free one (default: {PORT})")
     parser.add_argument(
+        "--listen",
+        metavar="ADDRESS:PORT",
+        help="serve other machines there too, through a filter: reads and signed transactions alone (default: nobody)",
+    )
+    parser.add_argument(
         "--block-ms",
         type=milliseconds,
         metavar="N",
@@ -32,7 +38,11 @@ def register(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
         metavar="DIR",
         help="where Hardhat is installed once and the log is written (default: the user's cache folder)",
     )
-    parser.add_argument("--json", action="store_true", help="print one line of JSON with url, chain_id and pid")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print one line of JSON with url, chain_id, pid, and filtered_url with --listen",
+    )
     parser.set_defaults(run=run)
 
 
@@ -66,6 +76,7 @@ def stop_on_signals() -> threading.Event:
 def run(arguments: argparse.Namespace) -> int:
     """Start, say where, wait, stop."""
     stop = stop_on_signals()  # before the slow imports, so that a stop while starting is clean too
+    from flb.chain import filter as rpc_filter
     from flb.chain import local
     from flb_cli.cache import cache_folder
 
@@ -83,14 +94,18 @@ def run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return 0
     try:
-        if arguments.json:
-            print(json.dumps({"url": chain.url, "chain_id": local.CHAIN_ID, "pid": os.getpid()}), flush=True)
-        else:
-            print(chain.url, flush=True)
-            print(f"chain {local.CHAIN_ID}, log in {path}; Ctrl-C ends it", file=sys.stderr, flush=True)
-        while not stop.wait(0.2):
-            if chain.process.poll() is not None:
-                raise ChildFailed("the local chain ended", f"its log is {path}")
+        with rpc_filter.running(arguments.listen, chain.url) if arguments.listen else nullcontext() as filtered:
+            if arguments.json:
+                said = {"url": chain.url, "chain_id": local.CHAIN_ID, "pid": os.getpid()}
+                print(json.dumps(said | ({"filtered_url": filtered} if filtered else {})), flush=True)
+            else:
+                print(chain.url, flush=True)
+                print(f"chain {local.CHAIN_ID}, log in {path}; Ctrl-C ends it", file=sys.stderr, flush=True)
+                if filtered:
+                    print(f"other machines: {filtered}", file=sys.stderr, flush=True)
+            while not stop.wait(0.2):
+                if chain.process.poll() is not None:
+                    raise ChildFailed("the local chain ended", f"its log is {path}")
     finally:
         chain.stop()
     return 0

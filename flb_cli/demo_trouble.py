@@ -175,7 +175,7 @@ class Target:
 
 
 MASK = 0x40
-"""In float32 and bfloat16 the highest bit but one of a mantissa's first byte, in mxint8 and mxint4 a bit of the largest
+"""In float32 and bfloat16 the highest bit of the mantissa, in mxint8 and mxint4 a bit of the largest
 integer: no flip of it makes a NaN, or an integer that no encoder writes."""
 
 

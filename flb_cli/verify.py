@@ -170,13 +170,19 @@ def from_address(address: str, rpc_url: str, cache: Path) -> Material:
     from flb.chain.rpc import Rpc
     from flb.roster import fold
     from flb.store import BlobStore
+    from flb_node.channel import endpoint_of
     from flb_node.uplink import Uplink
 
     domain = Domain(Rpc(rpc_url).chain_id(), Address(bytes.fromhex(address[2:])))
     events = read_chain(rpc_url, domain, None)
     view = fold(events)
     blobs = BlobStore(cache)
-    uplink = Uplink(view.uri, domain, lambda: view.aggregator, Address(bytes(20)), bytes(32)) if view.uri else None
+    uplink = None
+    if view.uri:
+        try:
+            uplink = Uplink(endpoint_of(view), domain, lambda: view.aggregator, Address(bytes(20)), bytes(32))
+        except FLBError as error:  # without blobs the verdict is partial
+            print(f"flb: no blob can be fetched: {error}", file=sys.stderr)
     broken: list[str] = []
 
     def fetch(digest: Digest) -> Path | None:

@@ -11,13 +11,14 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from flb import identity
 from flb import spec as specs
 from flb.errors import (
+    AggregatorUnavailable,
     BadSignature,
     Busy,
+    ClockSkew,
     DigestMismatch,
     Fatal,
     FLBError,
@@ -35,7 +36,9 @@ from flb.spec import RunSpec
 from flb.store import BlobStore, write_atomic
 from flb.types import ZERO_DIGEST, Address, Digest, Domain, Manifest, Opening, Receipt
 from flb_node import pipeline
+from flb_node.channel import endpoint_of
 from flb_node.pipeline import Sealed, Train
+from flb_node.ports import Chain, Status
 from flb_node.uplink import Uplink
 
 RETRY_SECONDS = 1.0
@@ -44,7 +47,7 @@ RETRY_SECONDS = 1.0
 JITTER = random.SystemRandom()
 """Spreads the nodes that a limit sent away at the same moment; nothing that counts depends on it."""
 
-PASSING = (WrongRound, Truncated, DigestMismatch, BadSignature, NotInCohort)
+PASSING = (WrongRound, Truncated, DigestMismatch, BadSignature, NotInCohort, ClockSkew)
 """Refusals that say nothing about the update itself: the aggregator may lag behind the chain, or have restarted."""
 
 
@@ -53,36 +56,6 @@ def pause_after(error: FLBError) -> float:
     if isinstance(error, Busy):
         return error.retry_seconds * (1 + JITTER.random() / 2)
     return RETRY_SECONDS
-
-
-class Chain(Protocol):
-    """The registry port; every call blocks and may raise ChainUnavailable or LostChain."""
-
-    def view(self) -> RunView:
-        """What holds now."""
-        ...
-
-    def was_member(self, node: Address) -> bool:
-        """Whether the node once joined and is no member now."""
-        ...
-
-    def join(self) -> None:
-        """Become a member."""
-        ...
-
-    def register_dataset(self, root: Digest, records: int) -> None:
-        """Commit to the dataset."""
-        ...
-
-    def confirm(self, blocks: int) -> None:
-        """From now on believe only what lies under so many blocks."""
-        ...
-
-
-class Status(Protocol):
-    """Where the node says what it does, for people."""
-
-    def __call__(self, state: str, **details: object) -> None: ...
 
 
 @dataclass(slots=True)
@@ -118,6 +91,8 @@ class Daemon:
                 if self.cycle():
                     return
             except Unavailable as error:
+                if isinstance(error, AggregatorUnavailable):
+                    self.disconnect()
                 self.status("waiting", reason=error.what)
                 self.log(f"{error}; trying again")
                 self.stop.wait(pause_after(error))
@@ -172,20 +147,29 @@ class Daemon:
 
     def connect(self) -> None:
         """Reach the aggregator that the chain names, and get the run spec once."""
-        uri = self.view.uri
-        if not uri:
+        endpoint = endpoint_of(self.view)
+        if not endpoint.uri:
             raise Unavailable("the registry names no aggregator endpoint yet", "wait for the operator to start it")
-        if self.uplink is None or self.uplink.uri != uri:
-            if self.uplink is not None:
-                self.uplink.close()
-            self.uplink = Uplink(uri, self.domain, lambda: self.view.aggregator, self.node, self.key)
-            threading.Thread(target=self.watch, args=(self.uplink,), daemon=True).start()
+        if (uplink := self.uplink) is None or not endpoint.keeps(uplink.endpoint.uri, uplink.cert_digest):
+            self.disconnect()
+            try:
+                uplink = Uplink(endpoint, self.domain, lambda: self.view.aggregator, self.node, self.key)
+            except Impostor as error:  # or the chain is behind the aggregator: read it again before the next try
+                raise Unavailable(error.what, error.remedy) from error
+            self.uplink = uplink
+            threading.Thread(target=self.watch, args=(uplink,), daemon=True).start()
         if self.spec is None and self.view.spec != ZERO_DIGEST:
-            self.spec = specs.decode(self.uplink.get_run(self.view.spec))
+            self.spec = specs.decode(uplink.get_run(self.view.spec))
             self.chain.confirm(self.spec.rounds.confirmations)
         if self.spec is not None and self.train is None and not self.view.finished:
             self.status("loading the model")
             self.train = self.make_trainer(self.spec)
+
+    def disconnect(self) -> None:
+        """Give the channel up: the next one fetches the certificate anew and compares it with the chain."""
+        if self.uplink is not None:
+            self.uplink.close()
+            self.uplink = None
 
     def watch(self, uplink: Uplink) -> None:
         """Wake the loop at every announcement; polling goes on where the stream is down."""
@@ -258,7 +242,9 @@ class Daemon:
                     sealed.codec_error,
                 )
             except (Unavailable, *PASSING) as error:
-                self.log(f"{error}")
+                if isinstance(error, AggregatorUnavailable):
+                    self.disconnect()
+                self.log(str(error))
                 if self.stop.wait(pause_after(error)):
                     raise Unavailable("this node was told to stop", "start it again") from error
                 self.view = self.chain.view()

@@ -6,6 +6,7 @@ becomes the fault that its `flb-code` names, or AggregatorUnavailable.
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -20,24 +21,27 @@ from flb.errors import (
     AlreadyAdmitted,
     BadSignature,
     Busy,
+    ClockSkew,
     Fatal,
     FLBError,
     Impostor,
-    NotAllowedHere,
     PeerFault,
     Truncated,
     by_code,
 )
 from flb.spec import digest_of
 from flb.store import BlobStore, sync_file
-from flb.types import ZERO_DIGEST, Address, Digest, Domain, Manifest, Receipt, Session
+from flb.types import Address, Digest, Domain, Manifest, Receipt, Session
 from flb.v1 import aggregator_service_pb2 as pb
 from flb.v1 import aggregator_service_pb2_grpc as pb_grpc
 from flb.wire import chunks, frames, messages
+from flb_node.channel import Endpoint, open_channel
 from flb_node.idle import moving
 
 CALL_SECONDS = 30.0
 """Deadline of calls that carry no bulk."""
+CHALLENGE_SECONDS = 600
+"""A challenge that ends later by this node's clock comes from a clock that is not the node's."""
 
 SERVICE = pb.DESCRIPTOR.services_by_name["AggregatorService"].full_name
 
@@ -51,9 +55,8 @@ OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_receive_message_length", 4 << 20),
-    ("grpc.enable_http_proxy", 0),  # the other end is on this machine; a proxy for the outside would not find it
+    ("grpc.enable_http_proxy", 0),  # the certificate is fetched without a proxy, so the channel uses none either
 )
-LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:")
 
 
 @contextmanager
@@ -84,11 +87,24 @@ def fault_of(error: Any) -> FLBError:
     return fault
 
 
+def check_clock(left: float) -> None:
+    """Raise ClockSkew for a challenge that has `left` seconds to go, if no two right clocks could give that."""
+    remedy = "set the clocks of both machines, for example by NTP"
+    if left < 0:
+        raise ClockSkew(f"the aggregator's challenge ended {-left:.0f} seconds ago by this node's clock", remedy)
+    if left > CHALLENGE_SECONDS:
+        raise ClockSkew(
+            f"the aggregator's challenge ends {left:.0f} seconds from now by this node's clock, "
+            f"and at most {CHALLENGE_SECONDS} are right",
+            remedy,
+        )
+
+
 @dataclass(slots=True)
 class Uplink:
     """One channel to the aggregator, and the session on it."""
 
-    uri: str
+    endpoint: Endpoint
     domain: Domain
     aggregator: Callable[[], Address]
     """Who signs for the aggregator, by the chain."""
@@ -100,15 +116,14 @@ class Uplink:
     """UploadUpdate over serialized messages: `flb.wire.frames` saves copies."""
     blob: Any = field(init=False)
     """DownloadBlob, likewise."""
+    cert_digest: Digest = field(init=False)
+    """Of the certificate that the channel trusts; zero for none of the aggregator's own."""
     token: str = ""
+    now: Callable[[], float] = time.time
+    """Unix seconds."""
 
     def __post_init__(self) -> None:
-        if not self.uri.startswith(LOOPBACK):
-            raise NotAllowedHere(
-                f"the aggregator's address {self.uri!r} is not on this machine, and this version has no TLS",
-                "run node and aggregator on one machine",
-            )
-        self.channel = grpc.insecure_channel(self.uri, options=OPTIONS)
+        self.channel, self.cert_digest = open_channel(self.endpoint, OPTIONS)
         self.stub = pb_grpc.AggregatorServiceStub(self.channel)  # type: ignore[no-untyped-call]
         self.upload = self.channel.stream_unary(
             f"/{SERVICE}/UploadUpdate", response_deserializer=pb.UploadUpdateResponse.FromString
@@ -135,15 +150,17 @@ class Uplink:
         return bytes(answer.spec)
 
     def session(self) -> tuple[tuple[str, str], ...]:
-        """Metadata of a session; opens one when there is none."""
+        """Metadata of a session; opens one when there is none. Raises ClockSkew."""
         if not self.token:
+            registry: dict[str, Any] = {"chain_id": self.domain.chain_id, "run": self.domain.run}
             with translated():
-                first = self.stub.OpenSession(pb.OpenSessionRequest(node=self.node), timeout=CALL_SECONDS)
+                first = self.stub.OpenSession(pb.OpenSessionRequest(node=self.node, **registry), timeout=CALL_SECONDS)
                 challenge = first.challenge
+                check_clock(challenge.expires - self.now())
                 nonce = messages.digest(challenge.nonce, "nonce")
-                session = Session(self.node, nonce, ZERO_DIGEST, challenge.expires)
+                session = Session(self.node, nonce, self.cert_digest, challenge.expires)
                 signed = identity.sign(self.key, self.domain, identity.session_hash(session))
-                request = pb.OpenSessionRequest(session=messages.session_to_proto(session, signed))
+                request = pb.OpenSessionRequest(session=messages.session_to_proto(session, signed), **registry)
                 self.token = self.stub.OpenSession(request, timeout=CALL_SECONDS).token
         return (("authorization", f"Bearer {self.token}"),)
 

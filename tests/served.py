@@ -9,18 +9,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import grpc
+
 from flb import identity
 from flb.chain.local import free_port
 from flb.spec import RunSpec, digest_of
 from flb.store import BlobStore, Journal
 from flb.types import Admitted, Member, Opening
 from flb_aggregator import server
+from flb_aggregator.certificate import Certificates
 from flb_aggregator.daemon import Daemon
 from flb_aggregator.intake import Spool
 from flb_aggregator.metrics import Metrics
 from flb_aggregator.publish import make_adapter_zero
+from flb_aggregator.rotation import Rotation
 from flb_aggregator.service import Service
 from flb_aggregator.sessions import Sessions
+from flb_node.channel import Endpoint, open_channel
 from flb_node.uplink import Uplink
 from tests.sim import AGGREGATOR_KEY, DOMAIN, MemoryRegistry, key_for, members
 
@@ -32,7 +37,8 @@ class Served:
     folder: Path
     spec: RunSpec
     registry: MemoryRegistry
-    uri: str
+    address: str
+    certificates: Certificates | None
     daemon: Daemon
     service: Service
     loop: asyncio.AbstractEventLoop
@@ -40,7 +46,17 @@ class Served:
 
     def uplink(self, member: Member) -> Uplink:
         """A node's client."""
-        return Uplink(self.uri, DOMAIN, lambda: identity.address_of(AGGREGATOR_KEY), member.node, key_for(member))
+        aggregator = identity.address_of(AGGREGATOR_KEY)
+        return Uplink(self.endpoint(), DOMAIN, lambda: aggregator, member.node, key_for(member))
+
+    def endpoint(self) -> Endpoint:
+        """What the chain would say of it."""
+        held = self.certificates
+        return Endpoint(f"http://{self.address}") if held is None else Endpoint(self.address, held.current.digest)
+
+    def channel(self) -> grpc.Channel:
+        """A bare channel."""
+        return open_channel(self.endpoint())[0]
 
     def opening(self) -> Opening:
         """The open round, once the daemon has seen it."""
@@ -63,7 +79,9 @@ class Served:
 
 
 @contextmanager
-def serve(folder: Path, spec: RunSpec, registry: MemoryRegistry | None = None, nodes: int = 3) -> Iterator[Served]:
+def serve(
+    folder: Path, spec: RunSpec, registry: MemoryRegistry | None = None, nodes: int = 3, tls: bool = True
+) -> Iterator[Served]:
     """Run an aggregator on `folder`, as a restart would, for the length of a block."""
     import dataclasses
 
@@ -80,7 +98,8 @@ def serve(folder: Path, spec: RunSpec, registry: MemoryRegistry | None = None, n
         registry.start()
     (folder / "spool").mkdir(exist_ok=True)
     lines: list[str] = []
-    uri = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{free_port()}"
+    certificates = Certificates(folder / "tls") if tls else None
     ready = threading.Event()
     made: list[Served] = []
     stop: list[asyncio.Event] = []
@@ -92,9 +111,11 @@ def serve(folder: Path, spec: RunSpec, registry: MemoryRegistry | None = None, n
             adapters=folder / "adapters", metrics=Metrics(folder / "rounds.jsonl", time.monotonic), now=time.time,
             log=lines.append, poll_seconds=0.02,
         )  # fmt: skip
-        service = Service(daemon, Sessions(DOMAIN, time.time))
-        running = await server.serve(service, uri)
-        made.append(Served(folder, spec, registry, uri, daemon, service, asyncio.get_running_loop(), lines))
+        rotation = Rotation(address, certificates, registry, lines.append, time.monotonic)
+        service = Service(daemon, Sessions(DOMAIN, time.time, lambda: rotation.accepted(daemon.view)))
+        running = await server.serve(service, address, certificates)
+        loop = asyncio.get_running_loop()
+        made.append(Served(folder, spec, registry, address, certificates, daemon, service, loop, lines))
         stop.append(asyncio.Event())
         ready.set()
         try:

@@ -205,6 +205,12 @@ class MemoryRegistry:
         self.events.append(chain.ChainRoundVoided(place, number, hashed, seed, deadline))
         return Sent(place.tx)
 
+    def set_endpoint(self, uri: str, cert_digest: Digest, next_cert_digest: Digest) -> Sent:
+        """Publish where the aggregator listens."""
+        place = self.place()
+        self.events.append(chain.ChainEndpointSet(place, uri, cert_digest, next_cert_digest))
+        return Sent(place.tx)
+
     def undo(self, blocks: int) -> None:
         """A reorg: the last events are gone, and new blocks get other hashes."""
         del self.events[len(self.events) - blocks :]

@@ -192,6 +192,19 @@ def test_up__until_sigterm__serves_a_chain_and_ends_with_zero(tmp_path: Path) ->
         rpc.chain_id()
 
 
+def test_up__listen__serves_reads_there_and_nothing_else(tmp_path: Path) -> None:
+    process = up(tmp_path, "--port", "0", "--listen", "127.0.0.1:0", "--json")
+    assert process.stdout is not None
+    said = json.loads(process.stdout.readline())
+    assert sorted(said) == ["chain_id", "filtered_url", "pid", "url"] and said["filtered_url"] != said["url"]
+    filtered = Rpc(said["filtered_url"])
+    assert filtered.chain_id() == 31337 and Rpc(said["url"]).call("eth_accounts")
+    for method in ("eth_accounts", "evm_mine", "hardhat_metadata"):
+        with pytest.raises(ChainUnavailable, match=f"the method {method} does not pass the filter"):
+            filtered.call(method)
+    assert ended(process, signal.SIGTERM) == (0, "", "")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_up__signal_while_starting__ends_with_zero_and_leaves_no_child(tmp_path: Path, number: int) -> None:
     process = up(tmp_path, "--port", "0")

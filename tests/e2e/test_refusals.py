@@ -62,7 +62,9 @@ def daemon(federation: Federation, name: str, changes: dict[str, Any], tmp_path:
 AGGREGATOR: list[tuple[dict[str, Any], int, str]] = [
     ({"sever": {}}, 10, "unknown key sever: did you mean server?"),
     ({"chain_record": False}, 10, "a daemon always records on the chain"),
-    ({"server.listen": "0.0.0.0:50051"}, 21, "which other machines can reach"),
+    ({"server.listen": "0.0.0.0:50051", "server.tls": False}, 21, "which other machines can reach"),
+    ({"server.listen": "0.0.0.0:50051"}, 10, "no node can call 0.0.0.0:50051"),
+    ({"server.advertise": "here"}, 10, "server.advertise is 'here'"),
     ({"server.listen": "here"}, 10, "give host and port"),
     ({"server.keystore": "keys/none.json", "server.workdir": "w1"}, 11, "is missing: make one with flb account new"),
     ({"server.password_file": "keys/owner.password", "server.workdir": "w2"}, 11, "does not open: check the password"),

@@ -118,7 +118,7 @@ def test_session__of_a_stranger__is_refused(served: Served) -> None:
 
 @pytest.mark.parametrize("call", ["QueryUpload", "WatchRounds", "UploadUpdate"])
 def test_call__without_a_session__is_refused(served: Served, call: str) -> None:
-    stub = pb_grpc.AggregatorServiceStub(grpc.insecure_channel(served.uri))
+    stub = pb_grpc.AggregatorServiceStub(served.channel())
     with pytest.raises(errors.BadSignature, match="needs a session"), translated():
         if call == "QueryUpload":
             stub.QueryUpload(pb.QueryUploadRequest(round=1, seed=bytes(32)))
@@ -231,7 +231,7 @@ def test_get_run__spec_that_is_not_the_chain_s__is_an_impostor(served: Served) -
 
 
 def test_health_and_reflection__answer_without_a_session(served: Served) -> None:
-    stub = health_pb2_grpc.HealthStub(grpc.insecure_channel(served.uri))
+    stub = health_pb2_grpc.HealthStub(served.channel())
     for name in ("", "flb.v1.AggregatorService"):
         answer = stub.Check(health_pb2.HealthCheckRequest(service=name))
         assert answer.status == health_pb2.HealthCheckResponse.SERVING

@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 from flb import identity
-from flb.errors import BadSignature, NotInCohort, TooManyTries
+from flb.errors import BadSignature, NotInCohort, TooManyTries, UnknownRun
 from flb.types import ZERO_DIGEST, Digest, Member, Session
 from flb_aggregator import sessions
 from tests.sim import DOMAIN, key_for, key_of, members
@@ -24,9 +24,11 @@ class Clock:
         return self.now
 
 
-def answer(made: sessions.Sessions, member: Member = MEMBER, key: bytes | None = None) -> tuple[Session, bytes]:
+def answer(
+    made: sessions.Sessions, member: Member = MEMBER, key: bytes | None = None, cert: Digest = ZERO_DIGEST
+) -> tuple[Session, bytes]:
     nonce, expires = made.challenge(member.node, MEMBERS)
-    session = Session(member.node, nonce, ZERO_DIGEST, expires)
+    session = Session(member.node, nonce, cert, expires)
     return session, identity.sign(key or key_for(member), DOMAIN, identity.session_hash(session))
 
 
@@ -68,6 +70,28 @@ def test_open__wrong_key_or_certificate__is_refused_and_uses_the_challenge_up() 
     with pytest.raises(BadSignature, match="certificate"):
         made.open(session, b"", MEMBERS)
     assert made.challenges == {}
+
+
+def test_open__certificates__takes_the_current_and_the_next_and_names_another() -> None:
+    now, following, other = (Digest(bytes([number]) * 32) for number in (1, 2, 3))
+    made = sessions.Sessions(DOMAIN, Clock(), lambda: {now, following})
+    for cert in (now, following):
+        assert made.node_of(made.open(*answer(made, cert=cert), MEMBERS)) == MEMBER.node
+    for cert in (other, ZERO_DIGEST):
+        with pytest.raises(BadSignature, match="names a certificate that is not this aggregator's"):
+            made.open(*answer(made, cert=cert), MEMBERS)
+
+
+@pytest.mark.parametrize(
+    ("chain_id", "run"), [(1, bytes(DOMAIN.run)), (DOMAIN.chain_id, b"\x07" * 20), (0, b""), (DOMAIN.chain_id, b"")]
+)
+def test_check_run__another_registry_or_none__is_refused_with_both(chain_id: int, run: bytes) -> None:
+    made = sessions.Sessions(DOMAIN, Clock())
+    made.check_run(DOMAIN.chain_id, DOMAIN.run)
+    with pytest.raises(UnknownRun) as caught:
+        made.check_run(chain_id, run)
+    for named in (f"run 0x{run.hex()} on chain {chain_id}", f"run 0x{DOMAIN.run.hex()} on chain {DOMAIN.chain_id}"):
+        assert named in str(caught.value)
 
 
 def test_challenge__stranger_or_flood__is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

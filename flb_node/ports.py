@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the daemon asks of the chain, and where it says what it does; `flb_node.app` plugs in the real ones."""
+
+from typing import Protocol
+
+from flb.roster import RunView
+from flb.types import Address, Digest
+
+
+class Chain(Protocol):
+    """The registry port; every call blocks and may raise ChainUnavailable or LostChain."""
+
+    def view(self) -> RunView:
+        """What holds now."""
+        ...
+
+    def was_member(self, node: Address) -> bool:
+        """Whether the node once joined and is no member now."""
+        ...
+
+    def join(self) -> None:
+        """Become a member."""
+        ...
+
+    def register_dataset(self, root: Digest, records: int) -> None:
+        """Commit to the dataset."""
+        ...
+
+    def confirm(self, blocks: int) -> None:
+        """From now on believe only what lies under so many blocks."""
+        ...
+
+
+class Status(Protocol):
+    """Where the node says what it does, for people."""
+
+    def __call__(self, state: str, **details: object) -> None: ...

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a node keeps, gives up and renews its channel as the chain and the aggregator change."""
+
+import dataclasses
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flb.errors import Unavailable
+from flb.roster import RunView
+from flb.store import BlobStore
+from flb.types import ZERO_DIGEST, Digest
+from flb_node.daemon import Daemon
+from tests.served import Served, serve
+from tests.sim import DOMAIN, key_for, small_spec
+
+pytestmark = pytest.mark.e2e
+
+OTHER = Digest(b"\x77" * 32)
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    with serve(tmp_path / "aggregator", small_spec()) as running:
+        yield running
+
+
+@pytest.fixture
+def node(served: Served, tmp_path: Path) -> Iterator[Daemon]:
+    """A node's daemon that has not looked at the chain; its tests say what is there."""
+    member = served.opening().cohort[0]
+    seen: Any = None
+    made = Daemon(
+        domain=DOMAIN, node=member.node, key=key_for(member), chain=seen, blobs=BlobStore(tmp_path / "blobs"),
+        folder=tmp_path, secret=bytes(32), dataset=(member.dataset_root, member.records), make_trainer=seen,
+        stop=threading.Event(), status=lambda state, **details: None, log=served.lines.append, poll_seconds=0.02,
+    )  # fmt: skip
+    yield made
+    made.stop.set()
+    made.disconnect()
+
+
+def on_chain(served: Served, cert: Digest, following: Digest = ZERO_DIGEST) -> RunView:
+    return dataclasses.replace(served.registry.view(), spec=ZERO_DIGEST, uri=served.address, cert_digest=cert,
+                               next_cert_digest=following)  # fmt: skip
+
+
+def test_connect__certificate_that_the_chain_does_not_name__waits_and_then_connects(
+    served: Served, node: Daemon
+) -> None:
+    assert served.certificates is not None
+    own = served.certificates.current.digest
+    node.view = on_chain(served, OTHER)
+    with pytest.raises(Unavailable, match=f"shows the certificate {own.hex()}, and the chain names {OTHER.hex()}"):
+        node.connect()
+    assert node.uplink is None
+    node.view = on_chain(served, own)
+    node.connect()
+    assert node.uplink is not None and node.uplink.cert_digest == own
+
+
+def test_connect__rotation__keeps_the_channel_until_its_certificate_is_named_no_more(
+    served: Served, node: Daemon
+) -> None:
+    assert served.certificates is not None
+    own = served.certificates.current.digest
+    node.view = on_chain(served, own)
+    node.connect()
+    first = node.uplink
+    served.certificates.prepare()
+    following = served.certificates.next_digest
+    node.view = on_chain(served, own, following)
+    node.connect()
+    assert node.uplink is first and first is not None
+    served.certificates.switch()
+    node.connect()
+    assert node.uplink is first
+    node.view = on_chain(served, following)
+    node.connect()
+    second = node.uplink
+    assert second is not None and second is not first and second.cert_digest == following
+
+
+def test_disconnect__after_a_break__fetches_and_compares_anew(served: Served, node: Daemon) -> None:
+    assert served.certificates is not None
+    own = served.certificates.current.digest
+    served.certificates.prepare()
+    following = served.certificates.next_digest
+    node.view = on_chain(served, own, following)
+    node.connect()
+    assert node.uplink is not None and node.uplink.cert_digest == own
+    served.certificates.switch()
+    node.disconnect()
+    node.connect()
+    assert node.uplink is not None and node.uplink.cert_digest == following
