@@ -7,7 +7,9 @@ N client processes stream a file over TLS, in chunks of 1 MiB, into a server pro
 each into a spool file and flushes it; the server merges the N files into one (float32 mean, hashed, flushed); the
 clients download that, hash and write it. No manifest, no session, no check, no record, no chain. It is written for
 speed: raw bytes as messages, gRPC's own windows, hashing and writing in threads beside the event loop, reads ahead,
-flushes while bytes still come, buffers reused. `bench.transfer` runs it beside the real thing.
+flushes while bytes still come, buffers reused. Files of the round before are deleted first, here and in
+`bench.transfer`, which runs this beside the real thing: on a virtual machine that gives unused memory back to its host,
+a page that was free for some seconds costs ten times as much as one that has just been freed.
 """
 
 import argparse
@@ -41,6 +43,7 @@ class Sink:
     """A file that is hashed on the way, and flushed in the background every 32 MiB."""
 
     def __init__(self, path: Path, flush: ThreadPoolExecutor | None) -> None:
+        path.unlink(missing_ok=True)
         self.file, self.hash, self.size, self.flushed = path.open("wb", buffering=0), hashlib.sha256(), 0, 0
         self.flush = flush
         self.pending: Any = None
@@ -65,14 +68,14 @@ class Server:
     """Takes files, merges them, gives the result."""
 
     def __init__(self, folder: Path, size: int) -> None:
-        self.folder, self.size = folder, size
+        self.folder, self.size, self.out = folder, size, folder / "out"
         self.threads = ThreadPoolExecutor(16)
-        self.count = 0
+        self.files: list[Path] = []
 
     async def up(self, stream: Any, context: Any) -> bytes:
         loop, waiting, room = asyncio.get_running_loop(), deque[bytes](), asyncio.Semaphore(8)
-        sink = Sink(self.folder / f"up-{self.count}", self.threads)
-        self.count += 1
+        self.files.append(self.folder / f"up-{len(self.files)}")
+        sink = Sink(self.files[-1], self.threads)
         work: asyncio.Future[None] | None = None
 
         def drain() -> None:
@@ -97,8 +100,10 @@ class Server:
 
     def average(self) -> None:
         """Mean of the files in two halves, each in its own thread; the hash follows in a third."""
-        files = [os.open(self.folder / f"up-{index}", os.O_RDONLY) for index in range(self.count)]
-        out = os.open(self.folder / "out", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        files = [os.open(path, os.O_RDONLY) for path in self.files]
+        self.files = []
+        self.out.unlink(missing_ok=True)
+        out = os.open(self.out, os.O_RDWR | os.O_CREAT)
         half = (self.size // 2) // MIB * MIB
         scale = np.float32(1 / len(files))
 
@@ -124,11 +129,10 @@ class Server:
         flush.result()
         for file in (*files, out):
             os.close(file)
-        self.count = 0
 
     async def down(self, request: bytes, context: Any) -> None:
         loop, at = asyncio.get_running_loop(), 0
-        file = os.open(self.folder / "out", os.O_RDONLY)
+        file = os.open(self.out, os.O_RDONLY)
         ahead = loop.run_in_executor(self.threads, os.pread, file, MIB, at)
         while data := await ahead:
             at += len(data)

@@ -140,14 +140,23 @@ def order_of(opened: OpenRound, do: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def forget(running: Federation, base: Digest) -> None:
+    """Delete the updates of rounds before, as `bench.bare` does with its files, and for the same reason."""
+    for path in (running.folder / "aggregator" / "blobs").iterdir():
+        if path.stat().st_size > MIB and path.name != base.hex():
+            path.unlink()
+
+
 def one_round(running: Federation, nodes: list[Node], number: int, single: bool) -> dict[str, float]:
     """Seal, upload, wait, download; seconds of each part."""
     opened = running.await_view(lambda view: view.opening is not None and view.opening.round == number, 120).opening
     assert opened is not None
+    time.sleep(0.5)  # the aggregator reads the chain as often as the bench does
     for node in nodes:  # one after the other: 64 nodes that seal at once would not fit
         node.order(order_of(opened, "seal"))
         node.answer()
-    time.sleep(1.0)
+    time.sleep(0.5)
+    forget(running, opened.base)
     start = time.perf_counter()
     for node in nodes:
         node.order(order_of(opened, "upload"))

@@ -21,6 +21,7 @@ from flb.store import BlobStore
 from flb.types import ZERO_DIGEST, Address, Digest, Domain, Manifest, Round, Step
 from flb.wire import container
 from flb_aggregator.metrics import peak_rss_mib
+from flb_node.channel import Endpoint
 from flb_node.uplink import Uplink
 
 
@@ -32,10 +33,8 @@ def main() -> None:
     raw: dict[str, bytes] = {name: bytes.fromhex(note[name]) for name in ("run", "aggregator", "spec", "dataset")}
     domain, node = Domain(note["chain_id"], Address(raw["run"])), identity.address_of(key)
     blobs = BlobStore(folder / "blobs")
-    uplink = Uplink(
-        note["uri"], domain, lambda: Address(raw["aggregator"]), node, key,
-        cert_digest=Digest(bytes.fromhex(note["cert_digest"])),
-    )  # fmt: skip
+    endpoint = Endpoint(note["uri"], Digest(bytes.fromhex(note["cert_digest"])))
+    uplink = Uplink(endpoint, domain, lambda: Address(raw["aggregator"]), node, key)
     spec = specs.decode(uplink.get_run(Digest(raw["spec"])))
     values = np.memmap(note["values"], np.float32, "r")
     say("ready")
@@ -65,7 +64,8 @@ def main() -> None:
                 if state.round > order["round"]:
                     break
             announced = time.perf_counter()
-            blobs.path(digest).unlink()
+            for old in (digest, Digest(opened["base"])):  # as the bare reference deletes its own before
+                blobs.path(old).unlink()
             uplink.download(Digest(state.base), blobs, lambda done, size: None)
             say("downloaded", waited=announced - start, seconds=time.perf_counter() - announced)
     uplink.close()

@@ -5,6 +5,7 @@ A file is written under another name, flushed, renamed, and its folder flushed; 
 journal is SQLite in WAL mode with `synchronous=FULL`: with NORMAL a power cut can lose a receipt that was given.
 """
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -13,6 +14,7 @@ import os
 import re
 import sqlite3
 import sys
+import threading
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +38,19 @@ def sync_file(descriptor: int) -> None:
         fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
     else:
         os.fsync(descriptor)
+
+
+FLUSH_BYTES = 32 << 20
+"""So much may be unflushed before the medium begins to write: less is left to wait for at the end."""
+
+
+def _flush(descriptor: int) -> None:
+    """In the background, for speed alone: whether it succeeds is seen by the flush at the end."""
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:
@@ -141,18 +156,26 @@ class BlobStore:
 
 
 class BlobWriter:
-    """A blob in the making; the digest runs along."""
+    """A blob in the making; the digest runs along, and of a large one the medium holds most before the end."""
 
     def __init__(self, store: BlobStore, part: Path, file: IO[bytes]) -> None:
         self._store, self._part, self._file = store, part, file
         self._hash = hashlib.sha256()
+        self._unflushed = 0
+        self._flusher = threading.Thread()
 
     def write(self, data: bytes | memoryview) -> None:
         """Append."""
-        view = memoryview(data)
+        view = memoryview(data).cast("B")
         self._hash.update(view)
+        self._unflushed += len(view)
         while view:
             view = view[self._file.write(view) :]
+        if self._unflushed >= FLUSH_BYTES and not self._flusher.is_alive():
+            self._unflushed = 0
+            # a descriptor of its own: the writer may give up and close the file meanwhile
+            self._flusher = threading.Thread(target=_flush, args=(os.dup(self._file.fileno()),), daemon=True)
+            self._flusher.start()
 
     def commit(self) -> Digest:
         """Make it durable under its name."""

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from flb.errors import CorruptStore, FLBError, disk_error
 
+BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+"""Set to 1 before numpy comes: its BLAS would start threads that spin, for products of one block."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, run, and turn an error into one sentence and its exit code."""
@@ -18,6 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="flb-aggregator", description=text)
     parser.add_argument("--config", type=Path, default=Path("config.yaml"), help="settings (default: config.yaml)")
     arguments = parser.parse_args(argv)
+    for name in BLAS_THREADS:
+        os.environ.setdefault(name, "1")
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the aggregator has its own, nothing is begun
     try:
         try:

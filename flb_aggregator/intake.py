@@ -17,14 +17,12 @@ from flb.admission import check_update
 from flb.errors import Busy, Fatal, FLBError, Truncated, Unavailable, WrongRound
 from flb.rounds import Name
 from flb.spec import RunSpec
-from flb.store import BlobStore, sync_file
+from flb.store import FLUSH_BYTES, BlobStore, sync_file
 from flb.types import Address, Digest, Manifest, Step
 from flb.wire.chunks import Receiver
 
 FULL_SECONDS = 5.0
 """When to come back to a full disk."""
-FLUSH_BYTES = 32 << 20
-"""So much may be unflushed before the medium begins to write: less is left to wait for at the end."""
 
 
 @dataclass(frozen=True, slots=True)

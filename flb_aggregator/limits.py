@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 
 from flb.errors import Busy
 
-ACTIVE = 4
-"""Transfers of one direction that move bytes at once: two cores are full with them."""
+ACTIVE = 2
+"""Transfers of one direction that move bytes at once: they fill two cores, and while the next two move, what the first
+two sent is checked."""
 WAITING = 8
 """Transfers that wait for their turn; each holds a window of gRPC's memory."""
 OPEN = 64

@@ -20,7 +20,7 @@ def admitted(state: State, node: Address) -> Admitted | None:
 
 def listed(digest: Digest, spec: RunSpec, view: RunView, blobs: BlobStore, member: bool) -> bool:
     """Whether a caller may have a blob. The spec, adapters and records are open; updates follow `audit`."""
-    adapters = {view.adapter} | {opened.base for opened in view.openings.values()}
+    adapters = {Digest(bytes.fromhex(spec.adapter)), view.adapter} | {opened.base for opened in view.openings.values()}
     if digest == view.spec or digest in adapters:
         return True
     if any(digest in (roll.record_digest, roll.adapter_digest) for roll in view.rolls):

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
@@ -44,6 +45,8 @@ IDLE_SECONDS = 60.0
 """A stream that makes no progress for so long is dropped; every chunk starts the time anew."""
 REPLACEMENTS = 3
 """How often a node may send another update in a round after one was refused."""
+CHECKS = 2
+"""Updates that are checked at once."""
 THREADS = 8
 """For hashing, writing and checking; more would not run at once."""
 
@@ -58,6 +61,8 @@ class Transfers:
     down: Turns = field(default_factory=Turns)
     uploads: dict[Address, Upload] = field(default_factory=dict)
     refused: dict[tuple[Round, Digest, Address], int] = field(default_factory=dict)
+    checks: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(CHECKS, "check"))
+    """Few at a time: a check is many short steps, and threads that take turns at them wait more than they work."""
     threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "transfer"))
 
     # ----------------------------------------------------------------------------------------------------- upload
@@ -135,7 +140,8 @@ class Transfers:
                 opening = self.daemon.state.opening
                 if opening is None or name_of(opening) != (manifest.round, manifest.seed):
                     raise WrongRound("the round ended while the update was on its way", "follow the round that is open")
-                norm = await asyncio.to_thread(upload.finish, self.daemon.spec, opening.step)
+                finish = partial(upload.finish, self.daemon.spec, opening.step)
+                norm = await asyncio.get_running_loop().run_in_executor(self.checks, finish)
                 self.daemon.metrics.uploaded(manifest, manifest.size - held, streamed, upload.finish_seconds)
                 return norm
             except FLBError as error:

@@ -19,7 +19,7 @@ from flb.admission import Layout, layout_of, update_metadata
 from flb.codec import CODINGS, Raw, dither
 from flb.codec.dither import Draw
 from flb.delta import BLOCK, Float32, check_bound, difference
-from flb.errors import CorruptStore
+from flb.errors import AggregatorUnavailable, CorruptStore
 from flb.spec import RunSpec
 from flb.store import BlobStore, write_atomic
 from flb.types import Address, Digest, Step
@@ -60,7 +60,7 @@ def seal_update(
     if sealed is not None:
         return sealed
     layout = layout_of(spec, step)
-    before = load_adapter(spec, blobs.path(base))
+    before = load_adapter(spec, blobs, base)
     after = train(before, frozenset(tensor.name for tensor in layout.tensors), training_seed(spec, step, node))
     loss = CodecLoss(spec)
     with blobs.writer() as out:
@@ -142,10 +142,17 @@ def adapter_size(spec: RunSpec) -> int:
     return len(header) + container.data_size(spec.tensors, "F32")
 
 
-def load_adapter(spec: RunSpec, path: Path) -> dict[str, Float32]:
-    """An adapter blob as named arrays; its digest was checked when it was stored."""
-    header = len(container.encode_header(spec.tensors, "F32", {"format": "pt"}))
-    values = np.fromfile(path, dtype="<f4", offset=header)
+def load_adapter(spec: RunSpec, blobs: BlobStore, digest: Digest) -> dict[str, Float32]:
+    """An adapter blob as named arrays. Raises AggregatorUnavailable, and deletes it, if it is not what it was.
+
+    Downloads are not flushed: after a power cut a file may stand there with other bytes than arrived.
+    """
+    path = blobs.path(digest)
+    raw = path.read_bytes()
+    if hashlib.sha256(raw).digest() != digest:
+        path.unlink()
+        raise AggregatorUnavailable(f"adapter {digest.hex()} is damaged on this disk", "it is fetched again")
+    values = np.frombuffer(raw, dtype="<f4", offset=len(container.encode_header(spec.tensors, "F32", {"format": "pt"})))
     tensors, start = {}, 0
     for tensor in spec.tensors:
         tensors[tensor.name] = values[start : start + tensor.size].reshape(tensor.shape)

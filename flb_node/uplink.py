@@ -30,7 +30,7 @@ from flb.errors import (
     by_code,
 )
 from flb.spec import digest_of
-from flb.store import BlobStore, sync_file
+from flb.store import BlobStore
 from flb.types import Address, Digest, Domain, Manifest, Receipt, Session
 from flb.v1 import aggregator_service_pb2 as pb
 from flb.v1 import aggregator_service_pb2_grpc as pb_grpc
@@ -186,6 +186,7 @@ class Uplink:
     ) -> Path:
         """Fetch a blob of at most `limit` bytes unless it is here; a broken download goes on where it stopped.
 
+        The file is not flushed to the medium: it can be fetched again, and who reads it compares its digest.
         Raises DigestMismatch, TooLarge, NotListed, Busy, or AggregatorUnavailable.
         """
         if blobs.has(digest):
@@ -215,7 +216,6 @@ class Uplink:
             except PeerFault:
                 part.unlink()
                 raise
-            sync_file(file.fileno())
         return blobs.adopt(part, digest)
 
     def optional_session(self) -> tuple[tuple[str, str], ...]:
