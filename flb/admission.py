@@ -13,7 +13,7 @@ import numpy as np
 
 from flb.aggregation.mean import weight_of
 from flb.codec import CODINGS
-from flb.delta import BLOCK, Float32, NormCheck, check_bound, round_to_ring
+from flb.delta import BLOCK, Estimate, Float32, NormCheck, check_bound, round_to_ring
 from flb.errors import (
     AlreadyAdmitted,
     BadContainer,
@@ -28,7 +28,7 @@ from flb.errors import (
 )
 from flb.identity import manifest_hash, recover
 from flb.lora.mode import sent
-from flb.spec import RunSpec
+from flb.spec import RingSpec, RunSpec
 from flb.types import ZERO_DIGEST, Admitted, Codec, Digest, Domain, Manifest, Member, Opening, Step, TensorSpec
 from flb.wire import container
 
@@ -149,13 +149,29 @@ def check_update(read: ReadInto, manifest: Manifest, spec: RunSpec, step: Step) 
     """
     layout = layout_of(spec, step)
     check_header(read, manifest, layout)
-    norm = NormCheck(spec.ring.norm_bound, spec.ring.fraction_bits)
-    reader = BlockReader(layout)
+    estimate = surely_admissible(read, layout, spec.ring)
+    return estimate if estimate is not None else check_values(read, layout, spec.ring)
+
+
+def surely_admissible(read: ReadInto, layout: Layout, ring: RingSpec) -> float | None:
+    """In a quarter of the time of `check_values`: the norm, about, of values that pass it for sure; None for others."""
+    estimate, reader = Estimate(), BlockReader(layout, Estimate.SIZE)
+    for number, tensor in enumerate(layout.tensors):
+        for start in range(0, tensor.size, Estimate.SIZE):
+            values = reader.values(read, number, start, min(Estimate.SIZE, tensor.size - start))
+            if not estimate.add(values, ring.value_bound):
+                return None
+    return estimate.norm if estimate.within(ring.norm_bound, ring.fraction_bits) else None
+
+
+def check_values(read: ReadInto, layout: Layout, ring: RingSpec) -> float:
+    """Exactly: values finite and bounded, then the norm, which is returned. Raises a PeerFault."""
+    norm, reader = NormCheck(ring.norm_bound, ring.fraction_bits), BlockReader(layout)
     for number, tensor in enumerate(layout.tensors):
         for start in range(0, tensor.size, BLOCK):
             values = reader.values(read, number, start, min(BLOCK, tensor.size - start))
-            check_bound(values, spec.ring.value_bound, tensor.name)
-            round_to_ring(values, spec.ring.fraction_bits, out=values)
+            check_bound(values, ring.value_bound, tensor.name)
+            round_to_ring(values, ring.fraction_bits, out=values)
             norm.add(values)
     return norm.norm
 

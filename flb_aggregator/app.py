@@ -150,7 +150,7 @@ def build(config: Config, folder: Path) -> Daemon:
         now=time.time,
         log=log,
         keep_updates=config.server.keep_updates,
-        poll_seconds=0.1 if "127.0.0.1" in rpc.url or "localhost" in rpc.url else 2.0,
+        poll_seconds=0.25 if "127.0.0.1" in rpc.url or "localhost" in rpc.url else 2.0,
     )
 
 

@@ -137,6 +137,7 @@ class Transfers:
                 started, held = clock(), upload.receiver.held
                 await self.spool(upload, stream, turn)
                 streamed = clock() - started
+                turn.lend()  # the next one moves while this one is checked
                 opening = self.daemon.state.opening
                 if opening is None or name_of(opening) != (manifest.round, manifest.seed):
                     raise WrongRound("the round ended while the update was on its way", "follow the round that is open")

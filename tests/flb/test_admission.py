@@ -166,3 +166,20 @@ def test_check_update__metadata_of_another_update__is_refused(field: str) -> Non
 
 def test_check_update__cut_short__is_refused() -> None:
     assert type(refusal(BLOB[:-1])) is errors.BadContainer
+
+
+def test_check_update__near_the_bounds__is_decided_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The estimate admits what is far from both bounds; nearer, and beyond, the exact walk decides."""
+    exact = []
+    real = admission.check_values
+    monkeypatch.setattr(admission, "check_values", lambda *given: exact.append(1) or real(*given))
+    spec, opened = small_spec(codec="f32"), opening()
+    member = opened.cohort[0]
+    for scale, walked in ((1e-3, False), (15.85 / 283, True)):
+        exact.clear()
+        blob = update_bytes(spec, opened.step, member, opened.base, scale)
+        ring = dataclasses.replace(spec.ring, value_bound=16)
+        wide = dataclasses.replace(spec, ring=ring)
+        manifest = manifest_for(wide, opened, member, blob)
+        norm = admission.check_update(reader(blob), manifest, wide, opened.step)
+        assert bool(exact) == walked and 0 < norm <= 16

@@ -122,3 +122,33 @@ def test_norm_check__ring_values_in_float32__sum_as_those_in_int64(values: list[
 def test_exact_in_float64__default_ring__fits_eight_nodes_of_full_weight() -> None:
     assert delta.exact_in_float64(8 * 65536, 4, 32)
     assert not delta.exact_in_float64(8 * 65536 + 1, 4, 32)
+
+
+@given(
+    st.lists(st.floats(-8, 8, width=32), min_size=1, max_size=200),
+    st.sampled_from([1.0, 1e-3, 1e-8, 2.0**-149]),
+    st.sampled_from([1, 2, 4, 16]),
+)
+def test_estimate__says_sure__only_of_what_the_exact_checks_admit(
+    values: list[float], scale: float, bound: int
+) -> None:
+    block = (np.array(values, dtype=np.float32) * np.float32(scale)).astype(np.float32)
+    estimate = delta.Estimate()
+    if estimate.add(block, bound) and estimate.within(bound, 32):
+        delta.check_bound(block, bound, "x")
+        delta.NormCheck(bound, 32).add(delta.to_ring(block, 32, np.empty(block.size, np.int64)))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
+def test_estimate__value_that_is_none__is_never_sure(bad: float) -> None:
+    block = np.zeros(delta.Estimate.SIZE, dtype=np.float32)
+    block[delta.Estimate.SIZE // 2] = bad
+    assert not delta.Estimate().add(block, 4.0)
+
+
+@pytest.mark.parametrize(("factor", "sure"), [(0.95, True), (0.99, False), (1.0, False), (1.01, False)])
+def test_estimate__near_the_bound__is_left_to_the_exact_check(factor: float, sure: bool) -> None:
+    block = np.full(delta.Estimate.SIZE, 16 * factor / np.sqrt(delta.Estimate.SIZE), dtype=np.float32)
+    estimate = delta.Estimate()
+    assert estimate.add(block, 16.0) == sure
+    assert estimate.within(16, 32) == sure
