@@ -7,6 +7,8 @@ It is told over stdin what a real node reads from the chain, and answers with on
 import json
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,14 @@ from flb import identity
 from flb import spec as specs
 from flb.admission import layout_of, update_metadata
 from flb.codec import CODINGS, dither
+from flb.errors import Busy
 from flb.spec import RunSpec
 from flb.store import BlobStore
 from flb.types import ZERO_DIGEST, Address, Digest, Domain, Manifest, Round, Step
 from flb.wire import container
 from flb_aggregator.metrics import peak_rss_mib
 from flb_node.channel import Endpoint
+from flb_node.daemon import pause_after
 from flb_node.uplink import Uplink
 
 
@@ -36,13 +40,13 @@ def main() -> None:
     endpoint = Endpoint(note["uri"], Digest(bytes.fromhex(note["cert_digest"])))
     uplink = Uplink(endpoint, domain, lambda: Address(raw["aggregator"]), node, key)
     spec = specs.decode(uplink.get_run(Digest(raw["spec"])))
-    values = np.memmap(note["values"], np.float32, "r")
+    values = Path(note["values"])
     say("ready")
     for line in sys.stdin:
         order: dict[str, Any] = json.loads(line)
         opened = {name: bytes.fromhex(order[name]) for name in ("seed", "base")}
         if order["do"] == "seal":
-            uplink.download(Digest(opened["base"]), blobs, lambda done, size: None)
+            patiently(partial(uplink.download, Digest(opened["base"]), blobs, quiet))
             digest = seal(
                 spec, Step(order["step"]), update_metadata(opened["seed"], node, opened["base"]), values, blobs
             )
@@ -56,7 +60,7 @@ def main() -> None:
             )  # fmt: skip
             signature = identity.sign(key, domain, identity.manifest_hash(manifest))
             start = time.perf_counter()
-            uplink.deliver(manifest, signature, blobs.path(digest), lambda done, size: None)
+            patiently(partial(uplink.deliver, manifest, signature, blobs.path(digest), quiet))
             say("uploaded", seconds=time.perf_counter() - start)
         else:
             start = time.perf_counter()
@@ -66,21 +70,34 @@ def main() -> None:
             announced = time.perf_counter()
             for old in (digest, Digest(opened["base"])):  # as the bare reference deletes its own before
                 blobs.path(old).unlink()
-            uplink.download(Digest(state.base), blobs, lambda done, size: None)
+            patiently(partial(uplink.download, Digest(state.base), blobs, quiet))
             say("downloaded", waited=announced - start, seconds=time.perf_counter() - announced)
     uplink.close()
 
 
-def seal(spec: RunSpec, step: Step, metadata: dict[str, str], values: np.ndarray, blobs: BlobStore) -> Digest:
-    """A legal update of the given flat values, as a node would have sealed it."""
-    layout, coding, start = layout_of(spec, step), CODINGS[spec.wire_codec], 0
+def patiently(call: Callable[[], object]) -> None:
+    """Call again when the aggregator says so, as the product's node does."""
+    while True:
+        try:
+            call()
+            return
+        except Busy as busy:
+            time.sleep(pause_after(busy))
+
+
+def quiet(done: int, size: int) -> None:
+    """Progress that nobody looks at."""
+
+
+def seal(spec: RunSpec, step: Step, metadata: dict[str, str], values: Path, blobs: BlobStore) -> Digest:
+    """A legal update of the flat values in a file, as a node would have sealed it."""
+    layout, coding = layout_of(spec, step), CODINGS[spec.wire_codec]
     draw = dither.stream(bytes(32))
-    with blobs.writer() as out:
+    with blobs.writer() as out, values.open("rb") as source:
         out.write(container.header_of(layout.entries, metadata))
         for tensor in layout.tensors:  # a tensor's parts follow one another in the order of names
-            for part in coding.encode(values[start : start + tensor.size], draw):
+            for part in coding.encode(np.fromfile(source, np.float32, tensor.size), draw):
                 out.write(part)
-            start += tensor.size
         return out.commit()
 
 

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 Chunk: TypeAlias = bytes | memoryview
 
-DEPTH = 4
+DEPTH = 2
 """Chunks of a stream that may wait; with 1 MiB each this is most of what a stream costs."""
 
 

@@ -17,7 +17,7 @@ from flb.errors import Busy
 ACTIVE = 2
 """Transfers of one direction that move bytes at once: they fill two cores, and while the next two move, what the first
 two sent is checked."""
-WAITING = 8
+WAITING = 4
 """Transfers that wait for their turn; each holds a window of gRPC's memory."""
 OPEN = 64
 """Transfers at all, the slow ones included; each may hold a chunk."""
@@ -25,8 +25,8 @@ LEND_SECONDS = 0.1
 """A peer that lets its turn wait for so long lends it."""
 QUEUE_SECONDS = 20.0
 """Nobody waits longer for a turn: the other side's idle timeout must not end what only waits."""
-RETRY_SECONDS = 0.5
-"""When to come back, for each transfer that is ahead."""
+RETRY_SECONDS = 0.25
+"""How long a transfer is thought to take before one was seen; and the least time to come back after."""
 KEYS = 10_000
 """Callers that are remembered; the one that has been quiet for longest is forgotten."""
 
@@ -39,6 +39,12 @@ class Turns:
         self.slots = asyncio.Semaphore(active)
         self.queued = 0
         self.open = 0
+        self.seconds = RETRY_SECONDS
+        """How long a transfer takes, as a moving average."""
+
+    def retry_seconds(self) -> float:
+        """When those that wait now will have had their turn."""
+        return max(RETRY_SECONDS, self.seconds * (1 + self.queued) / self.active)
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator["Turn"]:
@@ -47,13 +53,16 @@ class Turns:
             raise Busy(
                 f"{self.open} transfers are open and {self.queued} of them wait",
                 "come back later",
-                RETRY_SECONDS * (1 + self.queued),
+                self.retry_seconds(),
             )
         self.open += 1
         turn = Turn(self)
+        clock = asyncio.get_running_loop().time
         try:
             await turn.take()
+            begun = clock()
             yield turn
+            self.seconds += (clock() - begun - self.seconds) / 8
         finally:
             turn.lend()
             self.open -= 1
@@ -75,7 +84,7 @@ class Turn:
             async with asyncio.timeout(QUEUE_SECONDS):
                 await self._turns.slots.acquire()
         except TimeoutError as error:
-            raise Busy("no turn came for this transfer", "come back later", RETRY_SECONDS * self._turns.open) from error
+            raise Busy("no turn came for this transfer", "come back later", self._turns.retry_seconds()) from error
         finally:
             self._turns.queued -= 1
         self._held = True

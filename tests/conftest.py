@@ -9,7 +9,7 @@ import grpc
 import pytest
 from hypothesis import settings
 
-import flb.chain  # noqa: F401 - restores the recursion limit that a library of web3 lifts, whatever a test imports
+import flb.chain  # noqa: F401 - restores the recursion limit that a library of eth-account lifts, whatever a test imports
 
 MARKS = {"unit", "chain", "e2e", "model"}
 NETWORK = (

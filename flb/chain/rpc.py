@@ -9,8 +9,6 @@ from urllib.parse import urlsplit
 import requests
 from eth_abi.abi import decode
 from eth_abi.exceptions import DecodingError
-from web3 import HTTPProvider
-from web3.exceptions import Web3Exception
 
 from flb.chain import abi
 from flb.chain.events import digest
@@ -36,25 +34,22 @@ class Rpc:
     """One endpoint, for example http://127.0.0.1:8545."""
 
     url: str
-    provider: HTTPProvider = field(init=False)
+    session: requests.Session = field(default_factory=requests.Session)
+    """Keeps connections open; its pool serves all threads. Retries are the caller's, who knows what else to do."""
 
     def __post_init__(self) -> None:
-        # Retries are the caller's: it knows what else to do while the chain is away.
-        options: dict[str, Any] = {"timeout": TIMEOUT_SECONDS}
         try:
             host = urlsplit(self.url).hostname
         except ValueError:
             host = None  # no address at all; the first call says so
-        if host in LOOPBACK:
-            # the user's HTTP_PROXY knows nothing about this machine's own ports
-            options["proxies"] = {"no_proxy": ",".join(LOOPBACK)}
-        self.provider = HTTPProvider(self.url, request_kwargs=options, exception_retry_configuration=None)
+        # the user's HTTP_PROXY knows nothing about this machine's own ports
+        self.session.trust_env = host not in LOOPBACK
 
     def call(self, method: str, *params: Any) -> Any:
         """One request. Raises ChainUnavailable, or ContractRefused for a revert."""
         try:
-            answer = self.provider.make_request(method, list(params))
-        except (OSError, requests.RequestException, Web3Exception, ValueError) as error:
+            answer = self.request(method, *params)
+        except (OSError, requests.RequestException, ValueError) as error:
             raise ChainUnavailable(
                 f"the chain at {self.url} does not answer", "start it, or correct chain.rpc"
             ) from error
@@ -64,6 +59,14 @@ class Rpc:
         if not isinstance(answer, dict) or "result" not in answer:
             raise ChainUnavailable(f"what answers at {self.url} is no chain", "correct chain.rpc")
         return answer["result"]
+
+    def request(self, method: str, *params: Any) -> Any:
+        """The whole answer, an error of the node's included. Raises what requests raises, and ValueError for no JSON."""
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        response = self.session.post(self.url, json=body, timeout=TIMEOUT_SECONDS)
+        if not response.ok and "json" not in response.headers.get("content-type", ""):
+            response.raise_for_status()
+        return response.json()
 
     def quantity(self, method: str, *params: Any) -> int:
         """One request whose answer is a number. Raises as `call` does."""

@@ -60,6 +60,18 @@ def test_turns__queue_full__says_when_to_come_back() -> None:
     asyncio.run(main())
 
 
+def test_turns__busy__asks_for_as_long_as_the_queue_will_take() -> None:
+    async def main() -> None:
+        turns = Turns(active=2, waiting=3)
+        turns.seconds, turns.queued = 10.0, 3
+        with pytest.raises(Busy) as caught:
+            async with turns.turn():
+                pass
+        assert caught.value.retry_seconds == 20.0
+
+    asyncio.run(main())
+
+
 def test_turns__slow_peer__lends_its_turn_and_waits_for_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "LEND_SECONDS", 0.0)
 

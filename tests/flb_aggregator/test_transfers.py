@@ -124,7 +124,7 @@ def test_upload__queue_full__is_told_when_to_come_back_and_gets_in_then(served: 
     served.service.transfers.up = Turns(active=1, waiting=0)
     with pytest.raises(Busy, match="transfers are open") as caught:
         sender.deliver(tmp_path)
-    assert caught.value.retry_seconds == 0.5
+    assert caught.value.retry_seconds == 0.25
     served.service.transfers.up = Turns()
     sender.deliver(tmp_path)
     assert sender.member.node in served.admitted()

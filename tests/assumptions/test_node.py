@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `flb.chain` takes for granted about web3's HTTPProvider and about the node, tested where it can break."""
+"""What `flb.chain` takes for granted about requests and about the node, tested where it can break."""
 
 from typing import Any
 
 import pytest
 import requests
 from eth_account import Account
-from web3 import HTTPProvider
 
 from flb.chain.rpc import Rpc
 from flb.errors import ContractRefused
@@ -18,12 +17,12 @@ pytestmark = pytest.mark.chain
 
 
 def request(rpc: Rpc, method: str, *params: Any) -> Any:
-    """The whole answer, as web3 hands it over."""
-    return rpc.provider.make_request(method, list(params))
+    """The whole answer."""
+    return rpc.request(method, *params)
 
 
 @pytest.mark.parametrize("method", ["eth_estimateGas", "eth_call"])
-def test_make_request__revert__is_an_answer_whose_error_holds_the_data(deployed: Deployed, method: str) -> None:
+def test_request__revert__is_an_answer_whose_error_holds_the_data(deployed: Deployed, method: str) -> None:
     leave = "0x" + keccak256(b"leave()")[:4].hex()
     sender = "0x" + deployed.nodes[0].address.hex()
     answer = request(deployed.rpc, method, {"from": sender, "to": "0x" + deployed.run.hex(), "data": leave})
@@ -32,12 +31,12 @@ def test_make_request__revert__is_an_answer_whose_error_holds_the_data(deployed:
     assert "result" not in answer
 
 
-def test_make_request__dead_endpoint__raises_what_requests_raises() -> None:
+def test_request__dead_endpoint__raises_what_requests_raises() -> None:
     with pytest.raises(requests.ConnectionError):
         request(Rpc("http://127.0.0.1:1"), "eth_chainId")
 
 
-def test_make_request__what_is_not_there__is_null_or_empty(rpc: Rpc) -> None:
+def test_request__what_is_not_there__is_null_or_empty(rpc: Rpc) -> None:
     assert request(rpc, "eth_getBlockByNumber", hex(10**9), False)["result"] is None
     assert request(rpc, "eth_getTransactionReceipt", "0x" + "12" * 32)["result"] is None
     assert request(rpc, "eth_getCode", "0x" + "12" * 20, "latest")["result"] == "0x"
@@ -70,18 +69,18 @@ def test_send_raw_transaction__known_one__is_refused_in_words_that_are_understoo
         rpc.call("evm_mine")
 
 
-def test_make_request__whole_run__never_asks_for_a_tag_that_is_not_on_every_chain(
+def test_request__whole_run__never_asks_for_a_tag_that_is_not_on_every_chain(
     deployed: Deployed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`finalized` and `safe` mean nothing on a local chain and differ between networks: confirmations are counted."""
     asked: list[tuple[str, Any]] = []
-    make_request = HTTPProvider.make_request
+    real = Rpc.request
 
-    def spy(provider: HTTPProvider, method: str, params: Any) -> Any:
-        asked.append((method, params))
-        return make_request(provider, method, params)
+    def spy(rpc: Rpc, method: str, *params: Any) -> Any:
+        asked.append((method, list(params)))
+        return real(rpc, method, *params)
 
-    monkeypatch.setattr(HTTPProvider, "make_request", spy)
+    monkeypatch.setattr(Rpc, "request", spy)
     rpc = Rpc(deployed.rpc.url)
     for sender in (deployed.owner, deployed.aggregator, *deployed.nodes):
         sender.rpc = rpc
