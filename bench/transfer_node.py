@@ -25,7 +25,7 @@ from flb.types import ZERO_DIGEST, Address, Digest, Domain, Manifest, Round, Ste
 from flb.wire import container
 from flb_aggregator.metrics import peak_rss_mib
 from flb_node.channel import Endpoint
-from flb_node.daemon import pause_after
+from flb_node.faults import pause_after
 from flb_node.uplink import Uplink
 
 

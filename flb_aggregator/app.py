@@ -47,6 +47,8 @@ class AggregatorChain:
     """The daemon's registry port on a real chain."""
 
     registry: Registry
+    newest: Registry
+    """The same run without confirmations; `registry` itself where it needs none."""
     sender: Sender
     lock: threading.Lock
 
@@ -54,6 +56,11 @@ class AggregatorChain:
         """What holds now."""
         with self.lock:
             return self.registry.poll()
+
+    def head(self) -> RunView:
+        """What the newest block says."""
+        with self.lock:
+            return self.registry.view if self.newest is self.registry else self.newest.poll()
 
     def roll(self, roll: Roll) -> Mined:
         """Seal a round."""
@@ -133,6 +140,7 @@ def build(config: Config, folder: Path) -> Daemon:
     if deploy_block is None:
         deploy_block = find_deploy_block(rpc, address)
     registry = Registry(rpc, domain, deploy_block, spec.rounds.confirmations)
+    newest = Registry(rpc, domain, deploy_block) if spec.rounds.confirmations else registry
     reserve = SPARE_BYTES + 2 * blobs.path(Digest(bytes.fromhex(spec.adapter))).stat().st_size
     spool = Spool(folder / "spool", blobs, reserve)
     spool.folder.mkdir(exist_ok=True)
@@ -141,7 +149,7 @@ def build(config: Config, folder: Path) -> Daemon:
         spec_digest=spec_digest,
         domain=domain,
         key=key,
-        chain=AggregatorChain(registry, Sender(rpc, key, address), threading.Lock()),
+        chain=AggregatorChain(registry, newest, Sender(rpc, key, address), threading.Lock()),
         journal=Journal(folder / "journal.sqlite"),
         blobs=blobs,
         spool=spool,

@@ -11,12 +11,13 @@ import contextlib
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from flb import identity, records
 from flb.errors import CorruptStore, FLBError, LostChain, Unavailable
 from flb.records import Roll
-from flb.roster import RunView
+from flb.roster import RunView, draw
 from flb.rounds import (
     KEPT,
     Announce,
@@ -40,10 +41,9 @@ from flb.rounds import (
 )
 from flb.spec import RunSpec
 from flb.store import BlobStore, Journal
-from flb.types import ZERO_DIGEST, Admitted, Digest, Domain, Manifest, Round, Seconds
+from flb.types import ZERO_DIGEST, Admitted, Digest, Domain, Manifest, Opening, Round, Seconds
 from flb_aggregator import pipeline, publish, retention
 from flb_aggregator.intake import Spool
-from flb_aggregator.listing import in_record
 from flb_aggregator.metrics import Metrics
 from flb_aggregator.outbox import Outbox
 from flb_aggregator.ports import Chain, Sent
@@ -76,6 +76,8 @@ class Daemon:
     """Updates of how many sealed rounds stay; None for all."""
     state: State = field(init=False)
     view: RunView = field(default_factory=RunView)
+    ahead: Opening | None = None
+    """A round that the newest block opened, before it has the run's confirmations."""
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     poke: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -187,24 +189,13 @@ class Daemon:
     async def collect(self) -> None:
         """Delete what nothing needs any more."""
         own = {self.spec_digest, Digest(bytes.fromhex(self.spec.adapter))}
-        view, state, before = self.view, self.state, self.now() - YOUNG_SECONDS
-
-        def updates_of(record: Digest) -> tuple[Digest, ...]:
-            try:
-                return in_record(self.blobs, record)
-            except FLBError:  # another aggregator made it, and it is not here
-                return ()
-
-        def work() -> int:
-            keep = retention.needed(view, state, updates_of, self.keep_updates)
-            return self.blobs.delete_others(own | keep, before)
-
-        deleted = await asyncio.to_thread(work)
-        if deleted:
-            self.log(f"deleted {deleted} blobs that no round needs")
+        work = partial(
+            retention.collect, self.blobs, self.view, self.state, own, self.keep_updates, self.now() - YOUNG_SECONDS
+        )
+        self.log(f"deleted {await asyncio.to_thread(work)} blobs that no round needs")
         async with self.turn:
-            if view.opening:
-                await asyncio.to_thread(self.journal.forget, Round(view.opening.round - KEPT))
+            if self.view.opening:
+                await asyncio.to_thread(self.journal.forget, Round(self.view.opening.round - KEPT))
 
     async def announce(self) -> None:
         """Wake the watchers."""
@@ -223,6 +214,7 @@ class Daemon:
                     self.log("the chain answers again")
                 away = False
                 await self.see(view)
+                await self.look_ahead(await asyncio.to_thread(self.chain.head))
             except LostChain:
                 raise
             except Unavailable as error:
@@ -234,6 +226,15 @@ class Daemon:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.poke.wait(), self.poll_seconds)
             self.poke.clear()
+
+    async def look_ahead(self, head: RunView) -> None:
+        """Announce what the newest block opened; nothing else follows from it."""
+        now, opened = self.state.opening, head.opening
+        newer = opened is not None and (now is None or (opened.round, opened.seed) != name_of(now))
+        ahead = draw(opened, self.spec.rounds) if opened is not None and newer else None
+        if ahead != self.ahead:
+            self.ahead = ahead
+            await self.announce()
 
     async def see(self, view: RunView) -> None:
         """Take a new view of the chain."""

@@ -24,6 +24,10 @@ class Chain(Protocol):
         """Read new blocks and fold them; what holds now."""
         ...
 
+    def head(self) -> RunView:
+        """What the newest block says, which a reorg may undo; the same as `view` in a run without confirmations."""
+        ...
+
     def roll(self, roll: Roll) -> Sent:
         """Seal a round."""
         ...

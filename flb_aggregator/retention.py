@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which blobs an aggregator still needs. Pure: the daemon deletes the others.
+"""Which blobs an aggregator still needs, and the deletion of the others.
 
 Needed for good: the spec, every adapter and every record. Updates of a sealed round are needed to recompute it, so
 they stay as long as the policy says (`server.keep_updates`; null keeps all). Updates of the open round stay whatever the
@@ -9,9 +9,12 @@ rounds, of openings that a reorg undid, of lost races.
 
 from collections.abc import Callable, Iterable, Iterator
 
+from flb.errors import FLBError
 from flb.roster import RunView
 from flb.rounds import State
+from flb.store import BlobStore
 from flb.types import Digest, Round
+from flb_aggregator.listing import in_record
 
 UpdatesOf = Callable[[Digest], Iterable[Digest]]
 """The updates that a record names; empty where the record is not here."""
@@ -43,3 +46,15 @@ def _of_works(view: RunView, state: State) -> Iterator[Digest]:
 def first_after(view: RunView) -> Round:
     """The first round that is not over where none is open."""
     return Round(max((roll.round for roll in view.rolls), default=0) + 1)
+
+
+def collect(blobs: BlobStore, view: RunView, state: State, own: set[Digest], keep: int | None, before: float) -> int:
+    """Delete what is neither needed nor in `own` and was stored before a time (Unix seconds); returns how many."""
+
+    def updates_of(record: Digest) -> tuple[Digest, ...]:
+        try:
+            return in_record(blobs, record)
+        except FLBError:  # another aggregator made it, and it is not here
+            return ()
+
+    return blobs.delete_others(own | needed(view, state, updates_of, keep), before)

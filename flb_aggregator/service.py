@@ -13,7 +13,7 @@ from pathlib import Path
 from flb import identity
 from flb.errors import BadMessage, BadSignature, FLBError, NotListed, Unavailable, WrongRound
 from flb.rounds import Phase, name_of, work_of
-from flb.types import Address, Round
+from flb.types import Address, Opening, Round
 from flb.v1 import aggregator_service_pb2 as pb
 from flb.v1 import aggregator_service_pb2_grpc as pb_grpc
 from flb.wire import messages
@@ -132,29 +132,23 @@ class Service(pb_grpc.AggregatorServiceServicer):
 
     def round_state(self) -> pb.RoundState:
         """What the machine says now."""
-        state = self.daemon.state
+        state, ahead = self.daemon.state, self.daemon.ahead
         opening, work = state.opening, work_of(state)
+        if ahead is not None:
+            return opening_state(pb.ROUND_PHASE_OPENED, ahead)
         if opening is None:
             return pb.RoundState(phase=PHASES[state.phase], base=self.daemon.view.adapter)
-        return pb.RoundState(
-            phase=PHASES[state.phase],
-            round=opening.round,
-            step=opening.step,
-            seed=opening.seed,
-            deadline=opening.deadline,
-            base=opening.base,
-            block_number=opening.block.number,
-            block_hash=opening.block.hash,
-            admitted=sorted(work.admitted),
-            begun=sorted(work.begun),
-            cohort=[member.node for member in opening.cohort],
-        )
+        told = opening_state(PHASES[state.phase], opening)
+        told.admitted.extend(sorted(work.admitted))
+        told.begun.extend(sorted(work.begun))
+        return told
 
     def listed_path(self, raw: bytes, member: bool) -> Path:
         """The file of a blob that this caller may have. Raises NotListed, the same for unknown and forbidden."""
         digest = messages.digest(raw, "digest")
         daemon = self.daemon
         may = listing.listed(digest, daemon.spec, daemon.view, daemon.blobs, member)
+        may = may or (daemon.ahead is not None and digest == daemon.ahead.base)
         if not may or not self.daemon.blobs.has(digest):
             raise NotListed("no such blob for this caller", "ask for what the chain or GetRoundAudit lists")
         return self.daemon.blobs.path(digest)
@@ -197,3 +191,18 @@ class Service(pb_grpc.AggregatorServiceServicer):
                         record=roll.record_digest, adapter=roll.adapter_digest, updates=updates
                     )
             raise NotListed(f"round {request.round} is not sealed", "ask for a sealed round")
+
+
+def opening_state(phase: int, opening: Opening) -> pb.RoundState:
+    """What an opening says to everybody."""
+    return pb.RoundState(
+        phase=phase,  # type: ignore[arg-type]
+        round=opening.round,
+        step=opening.step,
+        seed=opening.seed,
+        deadline=opening.deadline,
+        base=opening.base,
+        block_number=opening.block.number,
+        block_hash=opening.block.hash,
+        cohort=[member.node for member in opening.cohort],
+    )

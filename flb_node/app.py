@@ -47,10 +47,16 @@ class NodeChain:
 
     registry: Registry
     sender: Sender
+    newest: Registry | None = None
+    """The same run without confirmations, once it is known that it needs some."""
 
     def view(self) -> RunView:
         """What holds now."""
         return self.registry.poll()
+
+    def head(self) -> RunView:
+        """What the newest block says."""
+        return (self.newest or self.registry).poll()
 
     def was_member(self, node: Address) -> bool:
         """Whether the node's slot says that it left or was removed."""
@@ -63,6 +69,8 @@ class NodeChain:
 
     def confirm(self, blocks: int) -> None:
         """From now on believe only what lies under so many blocks."""
+        if blocks:
+            self.newest = Registry(self.registry.rpc, self.registry.domain, self.registry.deploy_block)
         self.registry.confirmations = blocks
 
     def register_dataset(self, root: Digest, records: int) -> None:
@@ -147,6 +155,7 @@ def build(
         status=status,
         log=log,
         poll_seconds=poll_seconds(config.chain.rpc),
+        keep_steps=config.client.keep_steps,
     )
 
 

@@ -5,11 +5,10 @@ The chain decides what is open; the aggregator's announcements only wake this lo
 Whatever is finished is on disk before it is sent, so a node that is killed goes on where it was.
 """
 
-import json
-import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from flb import identity
@@ -17,11 +16,9 @@ from flb import spec as specs
 from flb.errors import (
     AggregatorUnavailable,
     BadSignature,
-    Busy,
     ClockSkew,
     DigestMismatch,
     Fatal,
-    FLBError,
     Impostor,
     NotAMember,
     NotInCohort,
@@ -33,29 +30,17 @@ from flb.errors import (
 from flb.roster import RunView, draw
 from flb.rounds import Name
 from flb.spec import RunSpec
-from flb.store import BlobStore, write_atomic
-from flb.types import ZERO_DIGEST, Address, Digest, Domain, Manifest, Opening, Receipt
-from flb_node import pipeline
+from flb.store import BlobStore
+from flb.types import ZERO_DIGEST, Address, Digest, Domain, Manifest, Opening, Receipt, Round, Step
+from flb_node import early, pipeline, receipts, retention
 from flb_node.channel import endpoint_of
+from flb_node.faults import RETRY_SECONDS, pause_after
 from flb_node.pipeline import Sealed, Train
 from flb_node.ports import Chain, Status
-from flb_node.uplink import Uplink
-
-RETRY_SECONDS = 1.0
-"""Wait after the aggregator or the chain was away."""
-
-JITTER = random.SystemRandom()
-"""Spreads the nodes that a limit sent away at the same moment; nothing that counts depends on it."""
+from flb_node.uplink import Announcement, Uplink
 
 PASSING = (WrongRound, Truncated, DigestMismatch, BadSignature, NotInCohort, ClockSkew)
 """Refusals that say nothing about the update itself: the aggregator may lag behind the chain, or have restarted."""
-
-
-def pause_after(error: FLBError) -> float:
-    """Seconds until the next try: what a busy aggregator asked for, and up to half of that more."""
-    if isinstance(error, Busy):
-        return error.retry_seconds * (1 + JITTER.random() / 2)
-    return RETRY_SECONDS
 
 
 @dataclass(slots=True)
@@ -75,12 +60,16 @@ class Daemon:
     status: Status
     log: Callable[[str], None]
     poll_seconds: float
+    keep_steps: int | None = None
+    """Adapters and updates of how many past steps stay on disk; None for all."""
     view: RunView = field(default_factory=RunView)
     spec: RunSpec | None = None
     train: Train | None = None
     uplink: Uplink | None = None
     wake: threading.Event = field(default_factory=threading.Event)
     done: set[Name] = field(default_factory=set)
+    announced: Announcement | None = None
+    """The newest one, from another thread."""
 
     # -------------------------------------------------------------- the loop
 
@@ -99,6 +88,7 @@ class Daemon:
 
     def cycle(self) -> bool:
         """One look at the chain and what follows from it; True when the run is over."""
+        self.prepare()
         self.view = self.chain.view()
         self.ensure_member()
         self.connect()
@@ -175,7 +165,8 @@ class Daemon:
         """Wake the loop at every announcement; polling goes on where the stream is down."""
         while not self.stop.is_set() and self.uplink is uplink:
             try:
-                for _ in uplink.watch():
+                for announcement in uplink.watch():
+                    self.announced = announcement
                     self.wake.set()
             except Impostor as error:
                 self.log(str(error))
@@ -188,22 +179,10 @@ class Daemon:
     def work(self, opening: Opening, spec: RunSpec) -> None:
         """Train, seal and deliver for one opening; a refused update ends this node's part in it."""
         assert self.uplink is not None and self.train is not None
-        self.status("downloading", round=opening.round)
-        self.fetch(opening.base, spec)
-        sealed = pipeline.seal_update(
-            spec,
-            opening.step,
-            opening.base,
-            run=self.domain.run,
-            node=self.node,
-            secret=self.secret,
-            blobs=self.blobs,
-            folder=self.folder,
-            train=self.train,
-        )
+        sealed = self.seal(opening.round, opening.step, opening.base, spec)
         try:
             receipt, signature = self.deliver(opening, sealed, spec)
-            self.keep(receipt, signature)
+            receipts.write(self.folder, receipt, signature)
             self.status("delivered", round=opening.round, weight=receipt.weight)
             self.log(f"round {opening.round}: delivered {sealed.size} bytes, weight {receipt.weight}")
         except WrongRound:
@@ -212,6 +191,45 @@ class Daemon:
             self.status("refused", round=opening.round, reason=str(error))
             self.log(f"round {opening.round}: the aggregator refused the update: {error}")
         self.done.add((opening.round, opening.seed))
+        retention.tidy(self.folder, self.blobs, self.view, opening.step, self.keep_steps)
+
+    def prepare(self) -> None:
+        """Begin with a round as soon as it is announced, before this node's own RPC shows it under its confirmations.
+
+        Only the start is early: the update is sealed once the newest block there says the same, and sent once it is
+        confirmed.
+        """
+        told, spec = self.announced, self.spec
+        if told is None or spec is None or self.train is None or self.uplink is None:
+            return
+        if not early.is_news(told, self.view, self.node):
+            return
+        try:
+            wait = partial(early.await_block, told, self.chain, self.stop, self.poll_seconds, self.log)
+            self.seal(told.round, told.step, told.base, spec, wait)
+        except WrongRound as error:
+            self.log(str(error))
+            self.announced = None
+
+    def seal(
+        self, number: Round, step: Step, base: Digest, spec: RunSpec, confirm: Callable[[], None] = lambda: None
+    ) -> Sealed:
+        """The update of a step, from the disk or from training."""
+        assert self.train is not None
+        self.status("downloading", round=number)
+        self.fetch(base, spec)
+        return pipeline.seal_update(
+            spec,
+            step,
+            base,
+            run=self.domain.run,
+            node=self.node,
+            secret=self.secret,
+            blobs=self.blobs,
+            folder=self.folder,
+            train=self.train,
+            confirm=confirm,
+        )
 
     def deliver(self, opening: Opening, sealed: Sealed, spec: RunSpec) -> tuple[Receipt, bytes]:
         """Sign for this opening and send until there is a receipt, a refusal, or another round."""
@@ -264,16 +282,6 @@ class Daemon:
             raise Unavailable(
                 f"the aggregator does not give the adapter that the chain names ({error.what})"
             ) from error
-
-    def keep(self, receipt: Receipt, signature: bytes) -> None:
-        """The receipt is this node's proof: on disk before the round counts as done."""
-        fields = {
-            name: value if isinstance(value, int) else "0x" + value.hex()
-            for name, value in ((name, getattr(receipt, name)) for name in Receipt.__slots__)
-        }
-        fields["signature"] = "0x" + signature.hex()
-        path = self.folder / f"receipt-{receipt.round:04d}-{receipt.seed.hex()[:16]}.json"
-        write_atomic(path, json.dumps(fields, indent=2).encode())
 
     def fetch_last(self) -> None:
         """The run is over: fetch its last adapter, checked against the chain."""

@@ -54,14 +54,19 @@ def seal_update(
     blobs: BlobStore,
     folder: Path,
     train: Train,
+    confirm: Callable[[], None] = lambda: None,
 ) -> Sealed:
-    """Train one step from adapter `base` (in `blobs`) and seal the update into `folder`, or find it sealed."""
+    """Train one step from adapter `base` (in `blobs`) and seal the update into `folder`, or find it sealed.
+
+    `confirm` is called between the two: it returns once the step is certain enough to be sealed, or raises.
+    """
     sealed = find_sealed(folder, step, base, blobs)
     if sealed is not None:
         return sealed
     layout = layout_of(spec, step)
     before = load_adapter(spec, blobs, base)
     after = train(before, frozenset(tensor.name for tensor in layout.tensors), training_seed(spec, step, node))
+    confirm()
     loss = CodecLoss(spec)
     with blobs.writer() as out:
         metadata = update_metadata(salt_of(secret, step, base), node, base)

@@ -14,6 +14,10 @@ class Chain(Protocol):
         """What holds now."""
         ...
 
+    def head(self) -> RunView:
+        """What the newest block says, which a reorg may undo."""
+        ...
+
     def was_member(self, node: Address) -> bool:
         """Whether the node once joined and is no member now."""
         ...

@@ -8,7 +8,7 @@ becomes the fault that its `flb-code` names, or AggregatorUnavailable.
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,28 +20,23 @@ from flb.errors import (
     AggregatorUnavailable,
     AlreadyAdmitted,
     BadSignature,
-    Busy,
-    ClockSkew,
-    Fatal,
-    FLBError,
     Impostor,
     PeerFault,
     Truncated,
-    by_code,
 )
 from flb.spec import digest_of
 from flb.store import BlobStore
-from flb.types import Address, Digest, Domain, Manifest, Receipt, Session
+from flb.types import Address, Digest, Domain, Manifest, Receipt, Round, Session, Step
 from flb.v1 import aggregator_service_pb2 as pb
 from flb.v1 import aggregator_service_pb2_grpc as pb_grpc
 from flb.wire import chunks, frames, messages
 from flb_node.channel import Endpoint, open_channel
+from flb_node.faults import check_clock, translated
 from flb_node.idle import moving
 
 CALL_SECONDS = 30.0
 """Deadline of calls that carry no bulk."""
-CHALLENGE_SECONDS = 600
-"""A challenge that ends later by this node's clock comes from a clock that is not the node's."""
+
 
 SERVICE = pb.DESCRIPTOR.services_by_name["AggregatorService"].full_name
 
@@ -59,45 +54,16 @@ OPTIONS = (
 )
 
 
-@contextmanager
-def translated() -> Iterator[None]:
-    """No foreign exception crosses this edge."""
-    try:
-        yield
-    except grpc.RpcError as error:
-        raise fault_of(error) from error
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What the aggregator says, signed, of the open round; round 0 for none. Nothing follows from it but a start."""
 
-
-def fault_of(error: Any) -> FLBError:
-    """The fault that a gRPC failure stands for."""
-    trailing = dict(error.trailing_metadata() or ())
-    code = trailing.get("flb-code")
-    if code is None:
-        return AggregatorUnavailable(
-            f"the aggregator does not answer ({error.code().name.lower()})", "check that it runs; this node tries again"
-        )
-    kind = by_code(code)
-    if issubclass(kind, Fatal):  # fatal to the other side, not to us
-        return AggregatorUnavailable(f"the aggregator is in trouble ({error.details()})", "this node tries again")
-    fault = kind("")
-    fault.args = (error.details(),)
-    fault.what = str(error.details())
-    if isinstance(fault, Busy):
-        fault.retry_seconds = int(trailing.get("flb-retry-ms", 1000)) / 1000
-    return fault
-
-
-def check_clock(left: float) -> None:
-    """Raise ClockSkew for a challenge that has `left` seconds to go, if no two right clocks could give that."""
-    remedy = "set the clocks of both machines, for example by NTP"
-    if left < 0:
-        raise ClockSkew(f"the aggregator's challenge ended {-left:.0f} seconds ago by this node's clock", remedy)
-    if left > CHALLENGE_SECONDS:
-        raise ClockSkew(
-            f"the aggregator's challenge ends {left:.0f} seconds from now by this node's clock, "
-            f"and at most {CHALLENGE_SECONDS} are right",
-            remedy,
-        )
+    round: Round
+    seed: Digest
+    step: Step
+    base: Digest
+    cohort: frozenset[Address]
+    """Who may train now; empty once intake is over."""
 
 
 @dataclass(slots=True)
@@ -172,14 +138,19 @@ class Uplink:
             self.token = ""
             return call()
 
-    def watch(self) -> Iterator[pb.RoundState]:
+    def watch(self) -> Iterator[Announcement]:
         """Signed announcements until the stream breaks."""
         with translated():
             for message in self.stub.WatchRounds(pb.WatchRoundsRequest(), metadata=self.session()):
                 hashed = identity.statement_hash("flb.v1.RoundState", message.state)
                 if identity.recover(self.domain, hashed, message.signature) != self.aggregator():
                     raise Impostor("an announcement is not signed by the run's aggregator", "do not trust it")
-                yield pb.RoundState.FromString(message.state)
+                state = pb.RoundState.FromString(message.state)
+                trains = state.phase in (pb.ROUND_PHASE_OPENED, pb.ROUND_PHASE_INTAKE)
+                yield Announcement(
+                    Round(state.round), Digest(state.seed), Step(state.step), Digest(state.base),
+                    frozenset(Address(node) for node in state.cohort) if trains else frozenset(),
+                )  # fmt: skip
 
     def download(
         self, digest: Digest, blobs: BlobStore, progress: Callable[[int, int], None], limit: int = LARGEST_BLOB

@@ -145,6 +145,7 @@ class MemoryRegistry:
     now: Seconds = Seconds(900)
     events: list[chain.ChainEvent] = field(default_factory=list)
     salt: bytes = b""
+    unconfirmed: int = 0
 
     def place(self) -> chain.Place:
         """The next block."""
@@ -172,14 +173,19 @@ class MemoryRegistry:
         self.events.append(chain.ChainRunStarted(place, digest, self.adapter, self.seed(place), deadline))
 
     def view(self) -> roster.RunView:
-        """What the events say."""
+        """What the events say, without those of the newest `unconfirmed` blocks."""
+        newest = self.events[-1].place.block.number if self.events else 0
+        return roster.fold(event for event in self.events if event.place.block.number <= newest - self.unconfirmed)
+
+    def head(self) -> roster.RunView:
+        """What all events say."""
         return roster.fold(self.events)
 
     def roll(self, roll: Roll) -> Sent:
         """Seal the open round, or refuse as the contract does."""
         from flb.errors import ContractRefused
 
-        view = self.view()
+        view = self.head()
         if view.opening is None or view.opening.round != roll.round:
             raise ContractRefused("FLBWrongRound", (roll.round, view.opening.round if view.opening else 0))
         place = self.place()
@@ -197,7 +203,7 @@ class MemoryRegistry:
 
     def expire(self, number: Round) -> Sent:
         """Void the open round."""
-        view = self.view()
+        view = self.head()
         assert view.opening and view.opening.round == number
         place = self.place()
         seed, deadline = self.seed(place), Seconds(self.now + self.spec.rounds.round_seconds)

@@ -15,6 +15,7 @@ class RoundPhase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ROUND_PHASE_COMBINING: _ClassVar[RoundPhase]
     ROUND_PHASE_ROLLING: _ClassVar[RoundPhase]
     ROUND_PHASE_FINISHED: _ClassVar[RoundPhase]
+    ROUND_PHASE_OPENED: _ClassVar[RoundPhase]
 
 class Codec(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -29,6 +30,7 @@ ROUND_PHASE_INTAKE: RoundPhase
 ROUND_PHASE_COMBINING: RoundPhase
 ROUND_PHASE_ROLLING: RoundPhase
 ROUND_PHASE_FINISHED: RoundPhase
+ROUND_PHASE_OPENED: RoundPhase
 CODEC_UNSPECIFIED: Codec
 CODEC_F32: Codec
 CODEC_BF16: Codec

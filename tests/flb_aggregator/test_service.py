@@ -214,7 +214,9 @@ def test_download__what_is_not_listed__is_the_same_as_unknown(served: Served, tm
 
 def test_watch__announces_the_round_and_every_admission(served: Served, tmp_path: Path) -> None:
     member, other = served.opening().cohort[:2]
-    watching = served.uplink(other).watch()
+    uplink = served.uplink(other)
+    stream = uplink.stub.WatchRounds(pb.WatchRoundsRequest(), metadata=uplink.session())
+    watching = (pb.RoundState.FromString(message.state) for message in stream)
     first = next(watching)
     assert (first.phase, first.round, first.step) == (pb.ROUND_PHASE_INTAKE, 1, 1)
     manifest, blob = update(served, member)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from flb import errors
+from flb.store import BlobStore
 from flb.types import Digest, Round
 from flb.v1 import aggregator_service_pb2 as pb
 from flb_node.uplink import translated
@@ -98,3 +99,21 @@ def test_void_round__update_signed_again__is_not_another_one(served: Served, tmp
     receipt, _ = deliver(served.uplink(member), again, blob, tmp_path, key_for(member))
     assert (receipt.round, receipt.digest) == (2, manifest.digest)
     assert served.opening().step == 1
+
+
+def test_watch__opening_without_its_confirmations__is_announced_and_its_adapter_is_there(
+    served: Served, tmp_path: Path
+) -> None:
+    """A node may begin at once; intake follows when the block is confirmed."""
+    opened = served.opening()
+    served.registry.unconfirmed = 1  # what comes now is seen at the head alone
+    served.registry.expire(opened.round)
+    head = served.registry.head().opening
+    assert head is not None and head.round == 2
+    uplink = served.uplink(opened.cohort[0])
+    told = next(told for told in uplink.watch() if told.round == 2)
+    assert (told.seed, told.base, told.cohort) == (head.seed, head.base, frozenset(m.node for m in opened.cohort))
+    uplink.download(told.base, BlobStore(tmp_path / "node"), lambda done, size: None)
+    assert served.opening().round == 1, "intake goes by confirmed blocks"
+    served.registry.unconfirmed = 0
+    served.await_true(lambda: served.opening().round == 2)

@@ -77,7 +77,7 @@ def test_upload__stream_that_stalls__is_dropped_and_resumes_where_it_was(served:
     assert sender.held() == 5000
     receipt, _ = sender.deliver(tmp_path)
     assert receipt.digest == sender.manifest.digest
-    assert served.service.transfers.up.open == 0
+    served.await_true(lambda: served.service.transfers.up.open == 0)
 
 
 def test_upload__no_header_at_all__is_dropped(served: Served) -> None:
@@ -91,7 +91,7 @@ def test_upload__no_header_at_all__is_dropped(served: Served) -> None:
     with pytest.raises(Truncated, match="no progress for"):
         sender.send(silence())
     over.set()
-    assert served.service.node_streams.counts.get(sender.member.node) is None
+    served.await_true(lambda: sender.member.node not in served.service.node_streams.counts)
 
 
 def test_upload__stalled_streams__hold_nobody_up(served: Served, tmp_path: Path) -> None:

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which blobs a node still needs: the adapters and sealed updates of its last steps. Receipts are no blobs and stay."""
+
+import json
+from pathlib import Path
+
+from flb.roster import RunView
+from flb.store import BlobStore
+from flb.types import Digest, Step
+
+
+def tidy(folder: Path, blobs: BlobStore, view: RunView, step: Step, keep: int | None) -> int:
+    """After `step`, delete what belongs to steps more than `keep` before it (None keeps all); returns how many.
+
+    What the chain may still ask for stays: the newest adapter, and the one that the open round starts from.
+    """
+    if keep is None:
+        return 0
+    needed = {view.adapter} | ({view.opening.base} if view.opening else set())
+    for note in folder.glob("step-*.json"):
+        try:
+            fields = json.loads(note.read_bytes())
+            if int(fields["step"]) > step - keep:
+                needed |= {Digest(bytes.fromhex(fields[name])) for name in ("base", "digest")}
+        except (ValueError, KeyError, TypeError):
+            return 0  # a damaged note is named when it is needed; until then nothing is deleted
+    return blobs.delete_others(needed, float("inf"))
