@@ -26,7 +26,6 @@ from flb_node.pipeline import Tensors, Train
 from tests.served import Served, serve
 from tests.sim import AGGREGATOR_KEY, DOMAIN, key_for, small_spec
 
-
 LAG_SECONDS = 0.3
 """How far the node's own view of the chain is behind: by itself it would start so much later."""
 

@@ -158,8 +158,8 @@ class Estimate:
 
     For n ≤ 2^17 values a float32 sum of squares d, in any order, with or without FMA, is within n·2^-24/(1 - n·2^-24)
     < 0.8 % of the true one (Higham, "Accuracy and Stability of Numerical Algorithms", 2002, 3.1), so √d·`SURE` bounds
-    the block's norm, and every value in it. Reduced values of `NormCheck` differ from value · 2^(F-t) by at most 1, so
-    their norm is at most that of the values plus √n. What stays within both bounds then passes the exact checks too;
+    the block's norm, and every value in it. Each of the two roundings of `NormCheck` moves a value by half a unit at most,
+    2^-F and 2^(t-F), so the norm of the reduced values is at most that of the values plus √n times half their sum. What stays within both bounds then passes the exact checks too;
     NaN, infinity and anything near a bound does not stay within, and is left to them.
     """
 
@@ -181,7 +181,7 @@ class Estimate:
 
     def within(self, norm_bound: int, fraction_bits: int) -> bool:
         """Whether the norm of all that was taken surely passes `NormCheck`."""
-        unit = 2.0 ** (norm_shift(norm_bound, fraction_bits) - fraction_bits)
+        unit = (2.0 ** (norm_shift(norm_bound, fraction_bits) - fraction_bits) + 2.0**-fraction_bits) / 2
         return self.norm * self.SURE + math.sqrt(self.count) * unit < norm_bound
 
     @property

@@ -1,35 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What survives a power cut: blobs named by their SHA-256, and the aggregator's journal.
+"""What survives a power cut: blobs named by their SHA-256, and files that are written whole.
 
-A file is written under another name, flushed, renamed, and its folder flushed; only then does anybody hear of it. The
-journal is SQLite in WAL mode with `synchronous=FULL`: with NORMAL a power cut can lose a receipt that was given.
+A file is written under another name, flushed, renamed, and its folder flushed; only then does anybody hear of it.
 """
 
-import contextlib
-import errno
 import fcntl
 import hashlib
-import json
 import os
 import re
-import sqlite3
 import sys
 import threading
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from flb.errors import CorruptStore, NotAllowedHere
-from flb.records import (
-    Roll,
-    admitted_from_json,
-    admitted_to_json,
-    closing_from_json,
-    closing_to_json,
-)
-from flb.rounds import Fact, IntakeClosed, Name, PeerUpdateAdmitted, PeerUploadBegun, StepCombined
-from flb.types import Address, Block, Digest, Round
+from flb.types import Digest
 
 
 def sync_file(descriptor: int) -> None:
@@ -44,11 +31,12 @@ FLUSH_BYTES = 32 << 20
 """So much may be unflushed before the medium begins to write: less is left to wait for at the end."""
 
 
-def _flush(descriptor: int) -> None:
-    """In the background, for speed alone: whether it succeeds is seen by the flush at the end."""
+def _flush(descriptor: int, failures: list[OSError]) -> None:
+    """In the background. A failure is kept: the medium tells of it once, so the flush at the end would not hear it."""
     try:
-        with contextlib.suppress(OSError):
-            os.fsync(descriptor)
+        os.fsync(descriptor)
+    except OSError as error:
+        failures.append(error)
     finally:
         os.close(descriptor)
 
@@ -133,6 +121,19 @@ class BlobStore:
         sync_folder(self.folder)
         return path
 
+    def link(self, part: Path, digest: Digest) -> Path:
+        """As `adopt`, and `part` stays as a second name of the same bytes where the file system has such."""
+        second = self.folder / f".{os.getpid()}.{os.urandom(8).hex()}.part"
+        try:
+            os.link(part, second)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            return self.adopt(part, digest)
+        path = self.adopt(second, digest)
+        second.unlink(missing_ok=True)  # a rename between two names of one file does nothing
+        return path
+
     def delete_others(self, needed: Set[Digest], before: float) -> int:
         """Delete blobs that are not `needed` and were stored before a time (Unix seconds); returns how many."""
         deleted = 0
@@ -163,6 +164,7 @@ class BlobWriter:
         self._hash = hashlib.sha256()
         self._unflushed = 0
         self._flusher = threading.Thread()
+        self._failures: list[OSError] = []
 
     def write(self, data: bytes | memoryview) -> None:
         """Append."""
@@ -174,11 +176,17 @@ class BlobWriter:
         if self._unflushed >= FLUSH_BYTES and not self._flusher.is_alive():
             self._unflushed = 0
             # a descriptor of its own: the writer may give up and close the file meanwhile
-            self._flusher = threading.Thread(target=_flush, args=(os.dup(self._file.fileno()),), daemon=True)
+            self._flusher = threading.Thread(
+                target=_flush, args=(os.dup(self._file.fileno()), self._failures), daemon=True
+            )
             self._flusher.start()
 
     def commit(self) -> Digest:
         """Make it durable under its name."""
+        if self._flusher.ident is not None:
+            self._flusher.join()
+        if self._failures:
+            raise self._failures[0]
         sync_file(self._file.fileno())
         digest = Digest(self._hash.digest())
         self._store.adopt(self._part, digest)
@@ -203,84 +211,3 @@ def lock_folder(folder: Path) -> IO[str]:
     file.write(f"{os.getpid()}\n")
     file.flush()
     return file
-
-
-class Journal:
-    """The facts that the chain does not hold, in their order. One process writes."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("PRAGMA fullfsync=ON")
-            self._db.execute(
-                "CREATE TABLE IF NOT EXISTS facts (id INTEGER PRIMARY KEY, round INTEGER NOT NULL, seed BLOB NOT NULL,"
-                " kind TEXT NOT NULL, body TEXT NOT NULL)"
-            )
-        except sqlite3.Error as error:
-            raise CorruptStore(f"the journal {path} cannot be opened ({error})", "restore it from a copy") from error
-
-    def append(self, *facts: Fact) -> None:
-        """Write facts down in one transaction: durable when this returns, none of them if it raises.
-
-        Raises OSError (ENOSPC) where the disk is full.
-        """
-        rows = [(*fact.name, type(fact).__name__, json.dumps(_body(fact))) for fact in facts]
-        try:
-            with self._db:
-                self._db.execute("BEGIN IMMEDIATE")
-                self._db.executemany("INSERT INTO facts (round, seed, kind, body) VALUES (?, ?, ?, ?)", rows)
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-                raise OSError(errno.ENOSPC, "the journal has no room") from error
-            raise
-
-    def forget(self, before: Round) -> None:
-        """Delete the facts of earlier rounds, which nothing reads any more."""
-        self._db.execute("DELETE FROM facts WHERE round < ?", (before,))
-
-    def facts(self) -> Iterator[Fact]:
-        """All facts in order. Raises CorruptStore."""
-        try:
-            for number, seed, kind, body in self._db.execute("SELECT round, seed, kind, body FROM facts ORDER BY id"):
-                yield _fact((Round(number), Digest(seed)), kind, json.loads(body))
-        except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
-            raise CorruptStore("the journal cannot be read", "restore it from a copy") from error
-
-    def close(self) -> None:
-        """Close the file."""
-        self._db.close()
-
-
-_ROLL_DIGESTS = ("record_digest", "adapter_digest", "updates_root", "scores_root", "payout_root")
-
-
-def _body(fact: Fact) -> dict[str, Any]:
-    match fact:
-        case PeerUploadBegun():
-            return {"node": fact.node.hex()}
-        case PeerUpdateAdmitted():
-            return admitted_to_json(fact.admitted)
-        case IntakeClosed():
-            return closing_to_json(fact.closing)
-        case StepCombined():
-            digests = {name: getattr(fact.roll, name).hex() for name in _ROLL_DIGESTS}
-            block = {"number": fact.opened_at.number, "hash": fact.opened_at.hash.hex()}
-            return {"accepted": fact.roll.accepted, "weight_sum": fact.roll.weight_sum, "opened_at": block, **digests}
-
-
-def _fact(name: Name, kind: str, body: Any) -> Fact:
-    match kind:
-        case "PeerUploadBegun":
-            return PeerUploadBegun(name, Address(bytes.fromhex(body["node"])))
-        case "PeerUpdateAdmitted":
-            return PeerUpdateAdmitted(name, admitted_from_json(body))
-        case "IntakeClosed":
-            return IntakeClosed(name, closing_from_json(body))
-        case "StepCombined":
-            digests = {key: Digest(bytes.fromhex(body[key])) for key in _ROLL_DIGESTS}
-            roll = Roll(round=name[0], accepted=body["accepted"], weight_sum=body["weight_sum"], **digests)
-            block = Block(int(body["opened_at"]["number"]), Digest(bytes.fromhex(body["opened_at"]["hash"])))
-            return StepCombined(name, roll, block)
-    raise ValueError(kind)

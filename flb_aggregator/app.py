@@ -22,10 +22,11 @@ from flb.config import Config, refuse_off_chain, require
 from flb.config_file import load
 from flb.delta import assert_ieee
 from flb.errors import ConfigError, CorruptStore, Refused
+from flb.journal import Journal
 from flb.records import Roll
 from flb.roster import RunView
 from flb.spec import RunSpec
-from flb.store import BlobStore, Journal, lock_folder
+from flb.store import BlobStore, lock_folder
 from flb.types import Address, Digest, Domain, Round
 from flb_aggregator import publish, server
 from flb_aggregator.certificate import Certificates

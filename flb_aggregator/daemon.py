@@ -8,7 +8,6 @@ folds chain and journal and goes on.
 
 import asyncio
 import contextlib
-import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from flb import identity, records
 from flb.errors import CorruptStore, FLBError, LostChain, Unavailable
+from flb.journal import Journal
 from flb.records import Roll
 from flb.roster import RunView, draw
 from flb.rounds import (
@@ -40,9 +40,10 @@ from flb.rounds import (
     step,
 )
 from flb.spec import RunSpec
-from flb.store import BlobStore, Journal
+from flb.store import BlobStore
 from flb.types import ZERO_DIGEST, Admitted, Digest, Domain, Manifest, Opening, Round, Seconds
 from flb_aggregator import pipeline, publish, retention
+from flb_aggregator.disk import wait_for_disk
 from flb_aggregator.intake import Spool
 from flb_aggregator.metrics import Metrics
 from flb_aggregator.outbox import Outbox
@@ -50,9 +51,6 @@ from flb_aggregator.ports import Chain, Sent
 
 YOUNG_SECONDS = 600.0
 """No younger blob is deleted: it may be on its way into the journal."""
-DISK_SECONDS = 5.0
-"""Wait after the disk was full."""
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(slots=True)
@@ -96,7 +94,12 @@ class Daemon:
         """One transition: compute, write event and effects down in one transaction, then start the effects.
 
         Where the disk refuses (OSError) the state stays as it was, so whoever comes again finds the same transition.
+        A caller that is cancelled, as a cut call is, does not take a transition back that has begun.
         """
+        await asyncio.shield(asyncio.ensure_future(self.transition(event)))
+
+    async def transition(self, event: Event) -> None:
+        """`dispatch`, once it has begun."""
         async with self.turn:
             state, effects = step(self.state, event)
             facts: list[Fact] = []
@@ -150,18 +153,11 @@ class Daemon:
                 await self.dispatch(StepCombined(name_of(effect.opening), roll, effect.opening.block))
                 break
             except OSError as error:
-                await self.wait_for_disk(error)
+                await wait_for_disk(error, self.log)
         self.metrics.combined(effect.opening, effect.closing, self.now() - started)
         self.log(
             f"round {effect.opening.round}: adapter {roll.adapter_digest.hex()[:12]}… from {roll.accepted} updates"
         )
-
-    async def wait_for_disk(self, error: OSError) -> None:
-        """A full disk delays; whatever else is wrong with it ends the process."""
-        if error.errno not in FULL:
-            raise error
-        self.log("the disk is full; trying again")
-        await asyncio.sleep(DISK_SECONDS)
 
     def make(self, effect: Combine, previous: Digest) -> Roll:
         """Pure in its inputs: called again after a restart it writes the same bytes."""
@@ -222,7 +218,7 @@ class Daemon:
                     self.log(f"{error}; waiting")
                 away = True
             except OSError as error:
-                await self.wait_for_disk(error)
+                await wait_for_disk(error, self.log)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.poke.wait(), self.poll_seconds)
             self.poke.clear()
@@ -266,7 +262,7 @@ class Daemon:
             try:
                 await self.dispatch(TimerTicked(Seconds(int(self.now()))))
             except OSError as error:
-                await self.wait_for_disk(error)
+                await wait_for_disk(error, self.log)
             await asyncio.sleep(min(self.poll_seconds, 1.0))
 
     def spawn(self, work: "asyncio._CoroutineLike[None]") -> None:

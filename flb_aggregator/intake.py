@@ -104,6 +104,7 @@ class Upload:
             while view:
                 view = view[self._file.write(view) :]
             if self.receiver.held - self._flushed >= FLUSH_BYTES and self._flush.done():
+                self._flush.result()  # the medium tells of a failure once, to this flush alone
                 self._flushed = self.receiver.held
                 self._flush = self.threads.submit(sync_file, self._file.fileno())
 
@@ -124,7 +125,7 @@ class Upload:
                 raise WrongRound("this stream was replaced by a newer one, or its round is over", "ask again")
             self.receiver.finish()
             descriptor = self._file.fileno()
-            wait((self._flush,))
+            self._flush.result()
             started = time.monotonic()
             self._flush = self.threads.submit(sync_file, descriptor)
             norm = check_update(lambda offset, part: os.preadv(descriptor, [part], offset), self.manifest, spec, step)
@@ -133,7 +134,7 @@ class Upload:
             self._file.close()
             self._closed = True
             try:
-                self.spool.blobs.adopt(self.path, Digest(self.manifest.digest))
+                self.spool.blobs.link(self.path, Digest(self.manifest.digest))
             except FileNotFoundError as error:  # the spool was cleared for the next opening
                 raise WrongRound("the round ended while the update was checked", "follow the open round") from error
             return norm

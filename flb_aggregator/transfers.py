@@ -35,7 +35,8 @@ from flb.v1 import aggregator_service_pb2 as pb
 from flb.wire import frames, messages
 from flb.wire.chunks import CHUNK
 from flb_aggregator import listing
-from flb_aggregator.daemon import FULL, Daemon
+from flb_aggregator.daemon import Daemon
+from flb_aggregator.disk import FULL
 from flb_aggregator.faults import RECEIPT, Context, Trailing, refuse
 from flb_aggregator.feed import Feed
 from flb_aggregator.intake import FULL_SECONDS, Upload, keeps_bytes
@@ -60,6 +61,7 @@ class Transfers:
     up: Turns = field(default_factory=Turns)
     down: Turns = field(default_factory=Turns)
     uploads: dict[Address, Upload] = field(default_factory=dict)
+    opening: dict[Address, asyncio.Lock] = field(default_factory=dict)
     refused: dict[tuple[Round, Digest, Address], int] = field(default_factory=dict)
     checks: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(CHECKS, "check"))
     """Few at a time: a check is many short steps, and threads that take turns at them wait more than they work."""
@@ -94,6 +96,7 @@ class Transfers:
             self.daemon.metrics.coded(manifest, header.codec_error)
             used = weight(self.daemon.spec, manifest, member)
             admitted = await self.daemon.admit(manifest, signature, used, norm)
+            self.daemon.spool.path(manifest).unlink(missing_ok=True)  # until now a kill would have found it there
             if admitted is None or admitted.manifest.digest != manifest.digest:
                 self.daemon.blobs.path(manifest.digest).unlink(missing_ok=True)  # it counts nowhere
             if admitted is None:
@@ -157,13 +160,14 @@ class Transfers:
                     del self.uploads[manifest.node]
 
     async def open(self, manifest: Manifest, offset: int) -> Upload:
-        """The upload of this node; an older stream of it ends."""
-        old = self.uploads.get(manifest.node)
-        if old is not None:
-            await asyncio.to_thread(old.close)
-        upload = await asyncio.to_thread(Upload, self.daemon.spool, manifest, offset, self.threads)
-        self.uploads[manifest.node] = upload
-        return upload
+        """The upload of this node; an older stream of it ends. Two that come together open one after the other."""
+        async with self.opening.setdefault(manifest.node, asyncio.Lock()):
+            old = self.uploads.get(manifest.node)
+            if old is not None:
+                await asyncio.to_thread(old.close)
+            upload = await asyncio.to_thread(Upload, self.daemon.spool, manifest, offset, self.threads)
+            self.uploads[manifest.node] = upload
+            return upload
 
     async def spool(self, upload: Upload, stream: AsyncIterator[bytes], turn: Turn) -> None:
         """Write what comes. Raises what the upload raises, and Truncated after a time without progress."""

@@ -13,8 +13,9 @@ import grpc
 
 from flb import identity
 from flb.chain.local import free_port
+from flb.journal import Journal
 from flb.spec import RunSpec, digest_of
-from flb.store import BlobStore, Journal
+from flb.store import BlobStore
 from flb.types import Admitted, Member, Opening
 from flb_aggregator import server
 from flb_aggregator.certificate import Certificates

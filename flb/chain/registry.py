@@ -12,7 +12,7 @@ from eth_abi.abi import decode, encode
 
 from flb.chain import abi
 from flb.chain.events import from_log
-from flb.chain.rpc import MALFORMED, Rpc, lost, malformed
+from flb.chain.rpc import MALFORMED, Header, Rpc, lost, malformed
 from flb.errors import ChainUnavailable, ContractRefused
 from flb.events import ChainEvent
 from flb.roster import RunView, fold
@@ -20,6 +20,9 @@ from flb.types import Address, Block, Domain
 
 RANGE = 2_000
 """Blocks a request: hosted endpoints refuse long ranges."""
+NEWEST = 8
+"""So many of the newest blocks are read one by one under their hash. Of a range, header and logs come in two requests,
+and between them a reorg can take the logs away and bring the header back."""
 
 
 @dataclass(slots=True)
@@ -43,7 +46,7 @@ class Registry:
             self.rewind()
         start = self.deploy_block if self.cursor is None else self.cursor.number + 1
         while start <= newest:
-            end = min(newest, start + RANGE - 1)
+            end = start if start > newest - NEWEST else min(newest - NEWEST, start + RANGE - 1)
             self.read(start, end)
             start = end + 1
         return self.view
@@ -67,14 +70,12 @@ class Registry:
             raise lost(self.rpc.url, self.domain.run)
 
     def read(self, start: int, end: int) -> None:
-        """Fold the events of a range of blocks and move the cursor behind it."""
+        """Fold the events of a range of blocks, or of one under its hash, and move the cursor behind it."""
         header = self.rpc.block(end)
         if header is None:
             raise ChainUnavailable(f"the chain at {self.rpc.url} lost block {end} while it was read", "trying again")
-        logs = self.rpc.call(
-            "eth_getLogs",
-            {"address": "0x" + self.domain.run.hex(), "fromBlock": hex(start), "toBlock": hex(end)},
-        )
+        places = {"fromBlock": hex(start), "toBlock": hex(end)} if start < end else {"blockHash": hex_of(header)}
+        logs = self.rpc.call("eth_getLogs", {"address": "0x" + self.domain.run.hex(), **places})
         if not isinstance(logs, list):
             raise malformed(self.rpc.url, "eth_getLogs")
         found = sorted(
@@ -89,6 +90,11 @@ class Registry:
         self.view = fold(found, self.view)
         self.events += found
         self.cursor = Block(end, header.block.hash)
+
+
+def hex_of(header: Header) -> str:
+    """A block's hash as JSON-RPC has it."""
+    return "0x" + header.block.hash.hex()
 
 
 def find_deploy_block(rpc: Rpc, run: Address) -> int:

@@ -128,15 +128,16 @@ def test_exact_in_float64__default_ring__fits_eight_nodes_of_full_weight() -> No
     st.lists(st.floats(-8, 8, width=32), min_size=1, max_size=200),
     st.sampled_from([1.0, 1e-3, 1e-8, 2.0**-149]),
     st.sampled_from([1, 2, 4, 16]),
+    st.sampled_from([8, 16, 20, 32, 40]),
 )
 def test_estimate__says_sure__only_of_what_the_exact_checks_admit(
-    values: list[float], scale: float, bound: int
+    values: list[float], scale: float, bound: int, bits: int
 ) -> None:
     block = (np.array(values, dtype=np.float32) * np.float32(scale)).astype(np.float32)
     estimate = delta.Estimate()
-    if estimate.add(block, bound) and estimate.within(bound, 32):
+    if estimate.add(block, bound) and estimate.within(bound, bits):
         delta.check_bound(block, bound, "x")
-        delta.NormCheck(bound, 32).add(delta.to_ring(block, 32, np.empty(block.size, np.int64)))
+        delta.NormCheck(bound, bits).add(delta.to_ring(block, bits, np.empty(block.size, np.int64)))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])

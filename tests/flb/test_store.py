@@ -11,8 +11,9 @@ import pytest
 
 from flb import rounds
 from flb.errors import CorruptStore, NotAllowedHere
+from flb.journal import Journal
 from flb.records import Closing, Roll
-from flb.store import BlobStore, Journal, digest_of_file, lock_folder, write_atomic
+from flb.store import BlobStore, digest_of_file, lock_folder, write_atomic
 from flb.types import ZERO_DIGEST, Admitted, Block, Digest, Round
 from tests.sim import manifest_for, members, opening, small_spec
 

@@ -38,7 +38,16 @@ def test_upload__cut_and_resumed__becomes_the_blob(spool: Spool) -> None:
     second.write(BLOB[1000:])
     assert second.finish(SPEC, Step(1)) > 0
     assert spool.blobs.get(MANIFEST.digest) == BLOB
-    assert list(spool.folder.iterdir()) == [] and spool.committed(name_of(OPENING), MEMBER.node) == (0, b"")
+    assert spool.committed(name_of(OPENING), MEMBER.node) == (len(BLOB), MANIFEST.digest), "until it is journaled"
+
+
+def test_upload__killed_between_blob_and_journal__needs_no_byte_again(spool: Spool) -> None:
+    first = Upload(spool, MANIFEST, 0, THREADS)
+    first.write(BLOB)
+    first.finish(SPEC, Step(1))
+    again = Upload(spool, MANIFEST, len(BLOB), THREADS)
+    assert again.finish(SPEC, Step(1)) > 0 and spool.blobs.get(MANIFEST.digest) == BLOB
+    assert [path.name for path in spool.blobs.folder.iterdir()] == [MANIFEST.digest.hex()], "no second name stays"
 
 
 def test_upload__wrong_offset__is_told_what_is_held(spool: Spool) -> None:

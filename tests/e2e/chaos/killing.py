@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any
 
 import flb.store
+from flb.journal import Journal
 from flb.rounds import Fact
-from flb.store import BlobStore, BlobWriter, Journal
+from flb.store import BlobStore, BlobWriter
 from flb.wire import chunks, frames
 
 
@@ -225,7 +226,7 @@ def bind(address: str) -> None:
     from flb_aggregator import server
 
     real = server.serve
-    server.serve = lambda service, listen: real(service, address)
+    server.serve = lambda service, listen, *rest: real(service, address, *rest)
 
 
 def main() -> int:
