@@ -171,15 +171,30 @@ def admitted_to_json(admitted: Admitted) -> dict[str, Any]:
 def admitted_from_json(value: Any) -> Admitted:
     """The inverse of `admitted_to_json`. Raises KeyError, ValueError or TypeError for other JSON."""
     m = value["manifest"]
-    raw = {name: bytes.fromhex(m[name][2:]) for name in _HEX}
+    raw = {name: _bytes(m[name], 20 if name == "node" else 32) for name in _HEX}
     manifest = Manifest(
-        node=Address(raw["node"]), round=Round(int(m["round"])), seed=Digest(raw["seed"]), spec=Digest(raw["spec"]),
+        node=Address(raw["node"]), round=Round(_count(m["round"])), seed=Digest(raw["seed"]), spec=Digest(raw["spec"]),
         base=Digest(raw["base"]), digest=Digest(raw["digest"]), tensor_root=Digest(raw["tensor_root"]),
-        dataset_root=Digest(raw["dataset_root"]), size=int(m["size"]), examples=int(m["examples"]),
+        dataset_root=Digest(raw["dataset_root"]), size=_count(m["size"]), examples=_count(m["examples"]),
         codec=Codec[m["codec"].upper()],
     )  # fmt: skip
     signature, receipt = bytes.fromhex(value["signature"][2:]), bytes.fromhex(value["receipt"][2:])
-    return Admitted(manifest, signature, int(value["weight"]), receipt)
+    return Admitted(manifest, signature, _count(value["weight"]), receipt)
+
+
+def _bytes(text: str, size: int) -> bytes:
+    """The inverse of "0x" and hex. Raises ValueError for another length than `size`."""
+    raw = bytes.fromhex(text[2:])
+    if len(raw) != size:
+        raise ValueError(f"{len(raw)} bytes instead of {size}")
+    return raw
+
+
+def _count(value: Any) -> int:
+    """An integer of 0 or more: what is hashed later has no sign. Raises ValueError."""
+    if int(value) < 0:
+        raise ValueError(f"{value} is below 0")
+    return int(value)
 
 
 def closing_to_json(closing: Closing) -> dict[str, Any]:
@@ -195,8 +210,8 @@ def closing_from_json(value: Any) -> Closing:
     """The inverse of `closing_to_json`."""
     return Closing(
         tuple(admitted_from_json(item) for item in value["updates"]),
-        tuple(Address(bytes.fromhex(node[2:])) for node in value["late"]),
-        tuple(Address(bytes.fromhex(node[2:])) for node in value["missing"]),
+        tuple(Address(_bytes(node, 20)) for node in value["late"]),
+        tuple(Address(_bytes(node, 20)) for node in value["missing"]),
     )
 
 
@@ -227,12 +242,13 @@ def decode(blob: bytes) -> Record:
     """Read a record blob. Raises BadMessage unless it is exactly what `encode` writes."""
     try:
         value = json.loads(blob)
-        raw = {name: Digest(bytes.fromhex(value[name][2:])) for name in _DIGESTS}
-        block = Block(int(value["opened_at"]["number"]), Digest(bytes.fromhex(value["opened_at"]["hash"][2:])))
+        raw = {name: Digest(_bytes(value[name], 32)) for name in _DIGESTS}
+        block = Block(_count(value["opened_at"]["number"]), Digest(_bytes(value["opened_at"]["hash"], 32)))
         record = Record(
-            domain=Domain(int(value["chain_id"]), Address(bytes.fromhex(value["run"][2:]))),
-            round=Round(int(value["round"])), step=Step(int(value["step"])), deadline=Seconds(int(value["deadline"])),
-            opened_at=block, weight_sum=int(value["weight_sum"]), closing=closing_from_json(value), **raw,
+            domain=Domain(_count(value["chain_id"]), Address(_bytes(value["run"], 20))),
+            round=Round(_count(value["round"])), step=Step(_count(value["step"])),
+            deadline=Seconds(_count(value["deadline"])), opened_at=block, weight_sum=_count(value["weight_sum"]),
+            closing=closing_from_json(value), **raw,
         )  # fmt: skip
         if encode(record) == blob:
             return record

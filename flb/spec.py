@@ -16,6 +16,8 @@ from flb.errors import BadMessage, Refused
 from flb.types import Codec, Digest, LoraMode, TensorSpec
 
 VERSION = 1
+LARGEST = 10**21
+"""From here on RFC 8785 writes floats with an exponent, so no integer of a canonical text is larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +129,14 @@ def _read(kind: Any, value: object, path: str) -> Any:
         hints = get_type_hints(kind)
         names = [field.name for field in fields(kind)]
         for name in sorted(set(value) ^ set(names)):
-            raise BadMessage(f"run spec: field {path}{name} is {'missing' if name in names else 'unknown'}")
+            shown = path + name.encode("unicode_escape").decode()
+            raise BadMessage(f"run spec: field {shown} is {'missing' if name in names else 'unknown'}")
         return kind(**{name: _read(hints[name], value[name], f"{path}{name}.") for name in names})
     if getattr(kind, "__origin__", None) is tuple:
         if not isinstance(value, list):
             raise BadMessage(f"run spec: {path} is not a list")
         return tuple(_read(kind.__args__[0], item, path) for item in value)
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) < LARGEST:
         return float(value)
     if type(value) is not kind:
         raise BadMessage(f"run spec: {path} is not of type {kind.__name__}")
@@ -144,12 +147,16 @@ def decode(encoded: bytes) -> RunSpec:
     """Read and check a spec. Raises BadMessage for a wrong form, Refused for values that break the arithmetic."""
     try:
         value = json.loads(encoded)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadMessage("run spec: not JSON", "ask the operator for the file that was deployed") from error
     spec: RunSpec = _read(RunSpec, value, "")
     if spec.version != VERSION:
         raise BadMessage(f"run spec: version {spec.version}, this program reads {VERSION}", "update FLB")
-    if spec.encode() != encoded:
+    try:
+        canonical = spec.encode()
+    except ValueError:  # NaN, an integer beyond 2^53, half a surrogate pair: JSON for Python, not for RFC 8785
+        canonical = b""
+    if canonical != encoded:
         raise BadMessage("run spec: not canonical JSON (RFC 8785)", "ask the operator for the file that was deployed")
     check(spec)
     return spec
@@ -163,6 +170,8 @@ def check(spec: RunSpec) -> None:
             raise Refused(f"ring.{name} is {bound}", "choose a power of two")
     if not 8 <= ring.fraction_bits <= 40:
         raise Refused(f"ring.fraction_bits is {ring.fraction_bits}", "choose 8 to 40")
+    if spec.rounds.max_cohort < 1:
+        raise Refused(f"rounds.max_cohort is {spec.rounds.max_cohort}", "choose at least 1")
     room = 2**63 // (ring.value_bound * 2**ring.fraction_bits * spec.rounds.max_cohort)
     if not 1 <= ring.weight_cap < room:
         raise Refused(
@@ -190,5 +199,7 @@ def check(spec: RunSpec) -> None:
     names = [tensor.name for tensor in spec.tensors]
     if not names or names != sorted(set(names), key=str.encode):
         raise Refused("the tensors of the run spec are not sorted by name", "make the spec with flb chain deploy")
+    if any(extent < 1 for tensor in spec.tensors for extent in tensor.shape):
+        raise Refused("a tensor of the run spec has no elements", "make the spec with flb chain deploy")
     if any(name.endswith(".scale") for name in names):
         raise Refused("a tensor of the run spec is named like a codec's scales", "let no name end in .scale")

@@ -10,8 +10,9 @@ import shutil
 import threading
 import time
 from concurrent.futures import Executor, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from flb.admission import check_update
 from flb.errors import Busy, Fatal, FLBError, Truncated, Unavailable, WrongRound
@@ -33,6 +34,10 @@ class Spool:
     blobs: BlobStore
     reserve: int = 64 << 20
     """Bytes of the disk that stay free for adapter, record and journal of the round."""
+    streams: "WeakValueDictionary[str, Upload]" = field(default_factory=WeakValueDictionary)
+    """The newest stream of each (round, node) that is still held."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Guards `streams`."""
 
     def check_room(self, manifest: Manifest) -> None:
         """Raise Busy, before the first byte, where the disk would not hold the update."""
@@ -51,6 +56,14 @@ class Spool:
         for path in self.folder.glob(f"{_stem(name, node)}-*"):
             return path.stat().st_size, bytes.fromhex(path.name.rsplit("-", 1)[1])
         return 0, b""
+
+    def replace(self, upload: "Upload") -> "Upload | None":
+        """Make this the newest stream of its node; returns the one before, which the caller closes."""
+        stem = _stem((upload.manifest.round, upload.manifest.seed), upload.manifest.node)
+        with self.lock:
+            older = self.streams.get(stem)
+            self.streams[stem] = upload
+        return older
 
     def clear(self, keep: Name | None) -> None:
         """Delete what belongs to other openings."""
@@ -77,7 +90,16 @@ class Upload:
         """What flush and checks took, side by side."""
         self.path = spool.path(manifest)
         self.receiver = Receiver(manifest.digest, manifest.size)
-        self._lock, self._closed = threading.Lock(), False
+        self._lock, self._closed = threading.Lock(), True
+        with self._lock:  # a stream that is newer still waits until this one is open, and then closes it
+            older = spool.replace(self)
+            if older is not None:
+                older.close()
+            self._open(offset)
+
+    def _open(self, offset: int) -> None:
+        """Go on in the file that is held, or begin it."""
+        spool, manifest = self.spool, self.manifest
         held, digest = spool.committed((manifest.round, manifest.seed), manifest.node)
         if offset == 0 or digest != manifest.digest:
             for old in spool.folder.glob(f"{_stem((manifest.round, manifest.seed), manifest.node)}-*"):
@@ -93,6 +115,7 @@ class Upload:
         while count := self._file.readinto(block):
             self.receiver.resume(block[:count])
         self._flushed = self.receiver.held
+        self._closed = False
 
     def write(self, data: bytes | memoryview) -> None:
         """Check, count and append one chunk."""
@@ -109,12 +132,16 @@ class Upload:
                 self._flush = self.threads.submit(sync_file, self._file.fileno())
 
     def close(self, discard: bool = False) -> None:
-        """Stop writing; what was held stays for a resume unless `discard`."""
+        """Stop writing; what was held stays for a resume unless `discard`.
+
+        Once closed, the file is the newer stream's, if there is one: then nothing is discarded.
+        """
         with self._lock:
-            if not self._closed:
-                self._closed = True
-                wait((self._flush,))
-                self._file.close()
+            if self._closed:
+                return
+            self._closed = True
+            wait((self._flush,))
+            self._file.close()
             if discard:
                 self.path.unlink(missing_ok=True)
 

@@ -2,6 +2,7 @@
 """What a round cost, one JSON line a round in `rounds.jsonl`: bytes, seconds, gas, peak memory."""
 
 import json
+import math
 import resource
 import sys
 from collections.abc import Callable
@@ -50,7 +51,9 @@ class Metrics:
         self.figure(number)["bytes_up"] += count
 
     def coded(self, manifest: Manifest, error: float) -> None:
-        """What a node says that its codec lost, as a share of the update's norm."""
+        """What a node says that its codec lost, as a share of the update's norm; JSON has no NaN and no infinity."""
+        if not math.isfinite(error):
+            return
         self.figure(manifest.round).setdefault("codec_error", {})["0x" + manifest.node.hex()] = float(f"{error:.4g}")
 
     def uploaded(self, manifest: Manifest, size: int, streamed: float, finished: float) -> None:

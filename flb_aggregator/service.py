@@ -58,8 +58,8 @@ class Service(pb_grpc.AggregatorServiceServicer):
         self.host_calls = Rate(*HOST_CALLS, self.daemon.now)
 
     @asynccontextmanager
-    async def guarded(self, context: Context, stream: bool = False) -> AsyncIterator[None]:
-        """Limits before, and the fault of the block as the call's status."""
+    async def guarded(self, context: Context, request: object, stream: bool = False) -> AsyncIterator[None]:
+        """Limits before, and the fault of the block as the call's status. A `request` of None could not be read."""
         node, host = self.caller(context), host_of(context.peer())
         who, name = (node, "0x" + node.hex()) if node is not None else (host, host)
         calls = self.host_calls if node is None else self.node_calls
@@ -70,6 +70,8 @@ class Service(pb_grpc.AggregatorServiceServicer):
             if stream:
                 streams.enter(who, name)
                 entered = True
+            if request is None:
+                raise BadMessage("the request is malformed", "update the other side")
             yield
         except FLBError as error:
             await refuse(context, error)
@@ -94,14 +96,14 @@ class Service(pb_grpc.AggregatorServiceServicer):
     async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.GetRunResponse:
         """The spec, signed."""
         daemon = self.daemon
-        async with self.guarded(context):
+        async with self.guarded(context, request):
             spec = daemon.spec.encode()
             signed = identity.sign(daemon.key, daemon.domain, identity.statement_hash("flb.v1.GetRun", spec))
         return pb.GetRunResponse(spec=spec, chain_id=daemon.domain.chain_id, run=daemon.domain.run, signature=signed)
 
     async def OpenSession(self, request: pb.OpenSessionRequest, context: Context) -> pb.OpenSessionResponse:
         """Challenge, then token, for a caller who follows the same registry."""
-        async with self.guarded(context):
+        async with self.guarded(context, request):
             self.sessions.check_run(request.chain_id, request.run)
             members = self.daemon.view.members
             if request.WhichOneof("step") == "node":
@@ -116,7 +118,7 @@ class Service(pb_grpc.AggregatorServiceServicer):
         self, request: pb.WatchRoundsRequest, context: Context
     ) -> AsyncIterator[pb.WatchRoundsResponse]:
         """The present state, then every change."""
-        async with self.guarded(context, stream=True):
+        async with self.guarded(context, request, stream=True):
             self.member(context)
             last = b""
             while True:
@@ -155,7 +157,7 @@ class Service(pb_grpc.AggregatorServiceServicer):
 
     async def QueryUpload(self, request: pb.QueryUploadRequest, context: Context) -> pb.QueryUploadResponse:
         """Committed offset, or the receipt."""
-        async with self.guarded(context):
+        async with self.guarded(context, request):
             node = self.member(context)
             name = (Round(request.round), messages.digest(request.seed, "seed"))
             work = self.daemon.state.works.get(name)
@@ -169,18 +171,18 @@ class Service(pb_grpc.AggregatorServiceServicer):
 
     async def UploadUpdate(self, stream: AsyncIterator[bytes], context: Context) -> pb.UploadUpdateResponse:
         """Manifest, chunks, receipt; `stream` gives serialized messages."""
-        async with self.guarded(context, stream=True):
+        async with self.guarded(context, stream, stream=True):
             return await self.transfers.upload(self.member(context), stream, context)
 
     async def DownloadBlob(self, request: pb.DownloadBlobRequest, context: Context) -> None:
         """Chunks of a listed blob, written as serialized messages."""
-        async with self.guarded(context, stream=True):
+        async with self.guarded(context, request, stream=True):
             path = self.listed_path(request.digest, self.caller(context) is not None)
             await self.transfers.download(path, request.offset, context)
 
     async def GetRoundAudit(self, request: pb.GetRoundAuditRequest, context: Context) -> pb.GetRoundAuditResponse:
         """Digests of what a sealed round left."""
-        async with self.guarded(context):
+        async with self.guarded(context, request):
             if not self.daemon.view.block_number >= 0:
                 raise Unavailable("the aggregator has not read the chain yet", "try again in a moment")
             member = self.caller(context) is not None

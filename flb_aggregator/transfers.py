@@ -60,8 +60,6 @@ class Transfers:
     idle_seconds: float = IDLE_SECONDS
     up: Turns = field(default_factory=Turns)
     down: Turns = field(default_factory=Turns)
-    uploads: dict[Address, Upload] = field(default_factory=dict)
-    opening: dict[Address, asyncio.Lock] = field(default_factory=dict)
     refused: dict[tuple[Round, Digest, Address], int] = field(default_factory=dict)
     checks: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(CHECKS, "check"))
     """Few at a time: a check is many short steps, and threads that take turns at them wait more than they work."""
@@ -134,7 +132,7 @@ class Transfers:
         self.daemon.spool.check_room(manifest)
         async with self.up.turn() as turn:
             await self.daemon.begin(manifest)
-            upload = await self.open(manifest, offset)
+            upload = await asyncio.to_thread(Upload, self.daemon.spool, manifest, offset, self.threads)
             discard, clock = False, asyncio.get_running_loop().time
             try:
                 started, held = clock(), upload.receiver.held
@@ -156,18 +154,6 @@ class Transfers:
                 raise
             finally:
                 await asyncio.shield(asyncio.to_thread(upload.close, discard))
-                if self.uploads.get(manifest.node) is upload:
-                    del self.uploads[manifest.node]
-
-    async def open(self, manifest: Manifest, offset: int) -> Upload:
-        """The upload of this node; an older stream of it ends. Two that come together open one after the other."""
-        async with self.opening.setdefault(manifest.node, asyncio.Lock()):
-            old = self.uploads.get(manifest.node)
-            if old is not None:
-                await asyncio.to_thread(old.close)
-            upload = await asyncio.to_thread(Upload, self.daemon.spool, manifest, offset, self.threads)
-            self.uploads[manifest.node] = upload
-            return upload
 
     async def spool(self, upload: Upload, stream: AsyncIterator[bytes], turn: Turn) -> None:
         """Write what comes. Raises what the upload raises, and Truncated after a time without progress."""

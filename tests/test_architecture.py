@@ -14,7 +14,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("flb", "flb_node", "flb_aggregator", "flb_cli")
 LONGEST = 300
-OUTER_RINGS = {"flb.chain", "flb.base_model", "flb.config_file", "flb.keystore", "flb.store", "flb.journal", "flb.config"}
+OUTER_RINGS = {
+    "flb.chain",
+    "flb.base_model",
+    "flb.config_file",
+    "flb.keystore",
+    "flb.store",
+    "flb.journal",
+    "flb.config",
+}
 WITH_TORCH = {f"flb_node.{name}" for name in ("base", "compute_dtype", "evaluate", "held_out", "trainer")}
 DRAWERS = {"utils", "util", "common", "helpers", "helper", "manager", "misc", "core", "shared"}
 

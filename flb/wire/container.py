@@ -19,6 +19,8 @@ ITEM_SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16"
 LENGTH_BYTES = 8
 HEADER_LIMIT = 100_000_000
 """The format's own limit on the header, in bytes."""
+SHOWN = 80
+"""Characters of a foreign name or shape that an error quotes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +113,13 @@ def first_difference(header: Header, entries: Sequence[Entry]) -> str:
         if entry is None:
             return f"tensor {legal.name} is missing"
         if entry.shape != legal.shape:
-            return f"tensor {legal.name} has shape {list(entry.shape)}, the run spec says {list(legal.shape)}"
+            shape = str(list(entry.shape))[:SHOWN]
+            return f"tensor {legal.name} has shape {shape}, the run spec says {list(legal.shape)}"
         if entry.dtype != legal.dtype:
             return f"tensor {legal.name} is {entry.dtype}, the run's codec is {legal.dtype}"
     extra = sorted(set(found) - {legal.name for legal in entries})
     if extra:
-        return f"tensor {extra[0]} is not part of this step"
+        # the peer chose this name: escaped and cut, since it goes into a log and a gRPC status
+        name = extra[0][:SHOWN].encode("unicode_escape").decode()
+        return f"tensor {name} is not part of this step"
     return "names and shapes are right, but the header is not in canonical order"

@@ -45,7 +45,7 @@ def test_journal__every_fact__comes_back_in_order(tmp_path: Path) -> None:
 def test_journal__process_killed_after_append__holds_the_fact(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     code = (
-        "import os, sys; from flb.store import Journal; from tests.flb.test_store import facts;"
+        "import os, sys; from flb.journal import Journal; from tests.flb.test_store import facts;"
         "from pathlib import Path; Journal(Path(sys.argv[1])).append(facts()[1]); os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=Path(__file__).parents[2], check=False)
