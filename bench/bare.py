@@ -43,7 +43,6 @@ class Sink:
     """A file that is hashed on the way, and flushed in the background every 32 MiB."""
 
     def __init__(self, path: Path, flush: ThreadPoolExecutor | None) -> None:
-        path.unlink(missing_ok=True)
         self.file, self.hash, self.size, self.flushed = path.open("wb", buffering=0), hashlib.sha256(), 0, 0
         self.flush = flush
         self.pending: Any = None
@@ -99,34 +98,33 @@ class Server:
         return b""
 
     def average(self) -> None:
-        """Mean of the files in two halves, each in its own thread; the hash follows in a third."""
+        """Mean of the files, every second MiB in a thread of its own; the hash follows in a third, then the flush."""
         files = [os.open(path, os.O_RDONLY) for path in self.files]
         self.files = []
-        self.out.unlink(missing_ok=True)
         out = os.open(self.out, os.O_RDWR | os.O_CREAT)
-        half = (self.size // 2) // MIB * MIB
         scale = np.float32(1 / len(files))
+        done = [threading.Semaphore(0), threading.Semaphore(0)]
 
-        def part(start: int, end: int) -> None:
+        def part(which: int) -> None:
             buffer, total = np.empty(MIB // 4, np.float32), np.empty(MIB // 4, np.float32)
-            for at in range(start, end, MIB):
-                count = min(MIB, end - at) // 4
+            for at in range(which * MIB, self.size, 2 * MIB):
+                count = min(MIB, self.size - at) // 4
                 os.preadv(files[0], [memoryview(total[:count]).cast("B")], at)
                 for file in files[1:]:
                     os.preadv(file, [memoryview(buffer[:count]).cast("B")], at)
                     np.add(total[:count], buffer[:count], out=total[:count])
                 np.multiply(total[:count], scale, out=total[:count])
                 os.pwrite(out, memoryview(total[:count]).cast("B"), at)
+                done[which].release()
 
-        other = threading.Thread(target=part, args=(half, self.size))
-        other.start()
-        part(0, half)
-        other.join()
-        flush = self.threads.submit(os.fsync, out)
+        workers = [threading.Thread(target=part, args=(which,)) for which in (0, 1)]
+        for worker in workers:
+            worker.start()
         digest, block = hashlib.sha256(), memoryview(bytearray(MIB))
-        for at in range(0, self.size, MIB):
+        for number, at in enumerate(range(0, self.size, MIB)):
+            done[number % 2].acquire()
             digest.update(block[: os.preadv(out, [block], at)])
-        flush.result()
+        os.fsync(out)
         for file in (*files, out):
             os.close(file)
 
@@ -169,6 +167,11 @@ def client(folder: Path, size: int, port: int, index: int) -> None:
         if step == "up":
             chunks = (os.pread(source, MIB, at) for at in range(0, size, MIB))
             channel.stream_unary(f"/{NAME}/up")(chunks)
+        elif step == "clear":  # of the round before, off the clock, as in bench.transfer
+            (folder / f"down-{index}").unlink(missing_ok=True)
+            if index == 0:
+                for old in (*folder.glob("up-*"), folder / "out"):
+                    old.unlink(missing_ok=True)
         elif step == "merge":
             channel.unary_unary(f"/{NAME}/merge")(b"")
         else:
@@ -210,6 +213,10 @@ def measure(nodes: int, size: int, repeat: int) -> list[dict[str, float]]:
             rounds = []
             for _ in range(repeat + 1):
                 figures = {}
+                for process in clients:
+                    process.stdin.write("clear\n")
+                    process.stdin.flush()
+                    assert process.stdout.readline() == "done\n"
                 for step, those in (("upload_s", clients), ("merge_s", clients[:1]), ("download_s", clients)):
                     start = time.perf_counter()
                     for process in those:

@@ -38,6 +38,7 @@ def main() -> int:
     parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--json", action="store_true", help="JSON is what it prints anyway")
     options = parser.parse_args()
     configure_threads(options.threads, nodes_here=1)
     import numpy as np

@@ -29,6 +29,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=70)
+    parser.add_argument("--json", action="store_true", help="JSON is what it prints anyway")
     options = parser.parse_args()
     folder = local.install(cache_folder(), lambda text: print(text, file=sys.stderr))
     with tempfile.NamedTemporaryFile() as log, local.running(folder, log) as chain:

@@ -50,7 +50,7 @@ class Journal:
                 self._db.execute("BEGIN IMMEDIATE")
                 self._db.executemany("INSERT INTO facts (round, seed, kind, body) VALUES (?, ?, ?, ?)", rows)
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
                 raise OSError(errno.ENOSPC, "the journal has no room") from error
             raise
 

@@ -44,7 +44,9 @@ class Spool:
         free = shutil.disk_usage(self.folder).free
         held, digest = self.committed((manifest.round, manifest.seed), manifest.node)
         missing = manifest.size - (held if digest == manifest.digest else 0)
-        if free < missing + self.reserve:
+        with self.lock:
+            coming = sum(s.missing() for s in self.streams.values() if s.manifest.node != manifest.node)
+        if free < missing + coming + self.reserve:
             raise Busy("the aggregator's disk is full", "its operator has to free space; come back later", FULL_SECONDS)
 
     def path(self, manifest: Manifest) -> Path:
@@ -86,8 +88,8 @@ class Upload:
         Raises Truncated for an offset that is not what is held.
         """
         self.spool, self.manifest, self.threads = spool, manifest, threads
-        self.finish_seconds = 0.0
-        """What flush and checks took, side by side."""
+        self.check_seconds = self.flush_seconds = 0.0
+        """What the checks took, and what was left of the flush beside them when they were done."""
         self.path = spool.path(manifest)
         self.receiver = Receiver(manifest.digest, manifest.size)
         self._lock, self._closed = threading.Lock(), True
@@ -131,6 +133,10 @@ class Upload:
                 self._flushed = self.receiver.held
                 self._flush = self.threads.submit(sync_file, self._file.fileno())
 
+    def missing(self) -> int:
+        """Bytes that are still to come, 0 for a stream that is over."""
+        return 0 if self._closed else self.manifest.size - self.receiver.held
+
     def close(self, discard: bool = False) -> None:
         """Stop writing; what was held stays for a resume unless `discard`.
 
@@ -153,11 +159,13 @@ class Upload:
             self.receiver.finish()
             descriptor = self._file.fileno()
             self._flush.result()
+            self._check_file(descriptor)
             started = time.monotonic()
             self._flush = self.threads.submit(sync_file, descriptor)
             norm = check_update(lambda offset, part: os.preadv(descriptor, [part], offset), self.manifest, spec, step)
+            checked = time.monotonic()
             self._flush.result()
-            self.finish_seconds = time.monotonic() - started
+            self.check_seconds, self.flush_seconds = checked - started, time.monotonic() - checked
             self._file.close()
             self._closed = True
             try:
@@ -165,6 +173,12 @@ class Upload:
             except FileNotFoundError as error:  # the spool was cleared for the next opening
                 raise WrongRound("the round ended while the update was checked", "follow the open round") from error
             return norm
+
+    def _check_file(self, descriptor: int) -> None:
+        """The file that was checked is the one that gets the name, and nobody else wrote into it."""
+        mine, there = os.fstat(descriptor), self.path.stat() if self.path.exists() else None
+        if there is None or there.st_ino != mine.st_ino or mine.st_size != self.manifest.size:
+            raise WrongRound("the spooled file is not this stream's any more", "ask for the committed offset")
 
 
 def keeps_bytes(error: FLBError) -> bool:

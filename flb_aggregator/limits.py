@@ -19,7 +19,7 @@ ACTIVE = 2
 two sent is checked."""
 WAITING = 4
 """Transfers that wait for their turn; each holds a window of gRPC's memory."""
-OPEN = 64
+OPEN = 12
 """Transfers at all, the slow ones included; each may hold a chunk."""
 LEND_SECONDS = 0.1
 """A peer that lets its turn wait for so long lends it."""

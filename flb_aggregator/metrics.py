@@ -56,9 +56,14 @@ class Metrics:
             return
         self.figure(manifest.round).setdefault("codec_error", {})["0x" + manifest.node.hex()] = float(f"{error:.4g}")
 
-    def uploaded(self, manifest: Manifest, size: int, streamed: float, finished: float) -> None:
-        """How long the last stream of an update took: to its last byte, then to flush and check."""
-        times = {"bytes": size, "stream_s": round(streamed, 4), "flush_and_check_s": round(finished, 4)}
+    def uploaded(self, manifest: Manifest, size: int, streamed: float, checked: float, flushed: float) -> None:
+        """How long the last stream of an update took: to its last byte, then to check, then for the rest of the flush."""
+        times = {
+            "bytes": size,
+            "stream_s": round(streamed, 4),
+            "check_s": round(checked, 4),
+            "flush_s": round(flushed, 4),
+        }
         self.figure(manifest.round).setdefault("uploads", {})["0x" + manifest.node.hex()] = times
 
     def sent(self, number: Round, count: int) -> None:

@@ -5,6 +5,7 @@ Every call passes `guarded`: limits by caller and by address come first, and eve
 code travels in the trailing metadata `flb-code`. The two bulk calls are `flb_aggregator.transfers`.
 """
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -36,8 +37,9 @@ NODE_CALLS = (50.0, 200.0)
 """Calls a second, and at once, of a caller with a session."""
 HOST_CALLS = (50.0, 1000.0)
 """The same for a network address without one; many nodes may share an address."""
-NODE_STREAMS, HOST_STREAMS = 8, 64
-"""Streams that one caller, and one address without a session, may hold open."""
+NODE_STREAMS, HOST_STREAMS = 8, 4
+"""Streams that one caller, and all addresses without a session together, may hold open."""
+STRANGERS = "callers without a session"
 
 
 @dataclass(slots=True)
@@ -54,22 +56,26 @@ class Service(pb_grpc.AggregatorServiceServicer):
 
     def __post_init__(self) -> None:
         self.transfers = Transfers(self.daemon)
-        self.node_calls = Rate(*NODE_CALLS, self.daemon.now)
-        self.host_calls = Rate(*HOST_CALLS, self.daemon.now)
+        self.node_calls = Rate(*NODE_CALLS, time.monotonic)
+        self.host_calls = Rate(*HOST_CALLS, time.monotonic)
 
     @asynccontextmanager
     async def guarded(self, context: Context, request: object, stream: bool = False) -> AsyncIterator[None]:
         """Limits before, and the fault of the block as the call's status. A `request` of None could not be read."""
         node, host = self.caller(context), host_of(context.peer())
         who, name = (node, "0x" + node.hex()) if node is not None else (host, host)
+        strangers = node is None and stream
         calls = self.host_calls if node is None else self.node_calls
         streams = self.host_streams if node is None else self.node_streams
-        entered = False
+        entered = shared = False
         try:
             calls.take(who, name)
             if stream:
                 streams.enter(who, name)
                 entered = True
+            if strangers:  # together they never hold more than a share of what members need
+                streams.enter(STRANGERS, STRANGERS)
+                shared = True
             if request is None:
                 raise BadMessage("the request is malformed", "update the other side")
             yield
@@ -78,12 +84,14 @@ class Service(pb_grpc.AggregatorServiceServicer):
         finally:
             if entered:
                 streams.leave(who)
+            if shared:
+                streams.leave(STRANGERS)
 
     def caller(self, context: Context) -> Address | None:
         """The member behind the session token, if there is one."""
         for key, value in context.invocation_metadata() or ():
             if key == "authorization" and isinstance(value, str):
-                return self.sessions.node_of(value.removeprefix("Bearer "))
+                return self.sessions.node_of(value.removeprefix("Bearer "), self.daemon.view.members)
         return None
 
     def member(self, context: Context) -> Address:

@@ -5,14 +5,16 @@ import secrets
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 
-from flb.errors import BadSignature, NotInCohort, TooManyTries, UnknownRun
+from flb.errors import BadSignature, NotInCohort, UnknownRun
 from flb.identity import recover, session_hash
 from flb.types import ZERO_DIGEST, Address, Digest, Domain, Member, Seconds, Session
 
 CHALLENGE_SECONDS = 60
 TOKEN_SECONDS = 3600
+NODE_TOKENS = 4
+"""Sessions of one member; a newer one ends the oldest."""
 OPEN_CHALLENGES = 10_000
-"""More at once are refused: a challenge costs an unknown caller nothing."""
+"""More at once drive out the oldest: a challenge costs an unknown caller nothing."""
 
 
 @dataclass(slots=True)
@@ -24,7 +26,8 @@ class Sessions:
     certificates: Callable[[], Set[Digest]] = lambda: frozenset({ZERO_DIGEST})
     """Digests of the certificates that nodes may see here; the zero digest stands for plaintext."""
     challenges: dict[Digest, tuple[Address, int]] = field(default_factory=dict)
-    tokens: dict[str, tuple[Address, float]] = field(default_factory=dict)
+    tokens: dict[str, tuple[Member, float]] = field(default_factory=dict)
+    """Who the member was when the token was given, and when it ends; in the order in which they were given."""
 
     def check_run(self, chain_id: int, run: bytes) -> None:
         """Raise UnknownRun unless a caller follows this aggregator's registry; 0 and no bytes stand for none."""
@@ -42,8 +45,8 @@ class Sessions:
             raise NotInCohort(f"0x{node.hex()} is no member of this run", "join the run first")
         now = self.now()
         self.challenges = {nonce: item for nonce, item in self.challenges.items() if item[1] > now}
-        if len(self.challenges) >= OPEN_CHALLENGES:
-            raise TooManyTries("too many challenges are open", "try again in a minute")
+        if len(self.challenges) >= OPEN_CHALLENGES:  # a flood drives out its own: an honest node answers at once
+            del self.challenges[next(iter(self.challenges))]
         nonce, expires = Digest(secrets.token_bytes(32)), Seconds(int(now) + CHALLENGE_SECONDS)
         self.challenges[nonce] = (node, expires)
         return nonce, expires
@@ -63,10 +66,16 @@ class Sessions:
         now = self.now()
         self.tokens = {token: item for token, item in self.tokens.items() if item[1] > now}
         token = secrets.token_hex(32)
-        self.tokens[token] = (session.node, now + TOKEN_SECONDS)
+        own = [token for token, item in self.tokens.items() if item[0].node == session.node]
+        for old in own[: max(0, len(own) + 1 - NODE_TOKENS)]:
+            del self.tokens[old]
+        self.tokens[token] = (member, now + TOKEN_SECONDS)
         return token
 
-    def node_of(self, token: str | None) -> Address | None:
-        """Whose token it is; None for none, an unknown or an old one."""
-        node, expires = self.tokens.get(token or "", (None, 0.0))
-        return node if expires > self.now() else None
+    def node_of(self, token: str | None, members: Mapping[Address, Member]) -> Address | None:
+        """Whose token it is; None for none, an unknown or old one, and a member that left or changed its key."""
+        known = self.tokens.get(token or "")
+        if known is None or known[1] <= self.now():
+            return None
+        now = members.get(known[0].node)
+        return now.node if now is not None and now.key == known[0].key else None

@@ -95,9 +95,7 @@ class Transfers:
             used = weight(self.daemon.spec, manifest, member)
             admitted = await self.daemon.admit(manifest, signature, used, norm)
             self.daemon.spool.path(manifest).unlink(missing_ok=True)  # until now a kill would have found it there
-            if admitted is None or admitted.manifest.digest != manifest.digest:
-                self.daemon.blobs.path(manifest.digest).unlink(missing_ok=True)  # it counts nowhere
-            if admitted is None:
+            if admitted is None:  # the blob counts nowhere then; retention finds it
                 raise WrongRound("intake closed while the update was on its way", "keep it for the next round")
             if admitted.manifest.digest != manifest.digest:
                 raise AlreadyAdmitted("another update of this node was admitted meanwhile", "the first one counts")
@@ -140,12 +138,18 @@ class Transfers:
                 streamed = clock() - started
                 turn.lend()  # the next one moves while this one is checked
                 opening = self.daemon.state.opening
-                if opening is None or name_of(opening) != (manifest.round, manifest.seed):
+                if opening is None or not self.is_open(manifest):
                     raise WrongRound("the round ended while the update was on its way", "follow the round that is open")
                 finish = partial(upload.finish, self.daemon.spec, opening.step)
                 norm = await asyncio.get_running_loop().run_in_executor(self.checks, finish)
-                self.daemon.metrics.uploaded(manifest, manifest.size - held, streamed, upload.finish_seconds)
+                self.daemon.metrics.uploaded(
+                    manifest, manifest.size - held, streamed, upload.check_seconds, upload.flush_seconds
+                )
                 return norm
+            except OSError as error:
+                # what a broken medium did not take would look whole in the page cache
+                discard = error.errno not in FULL
+                raise
             except FLBError as error:
                 discard = not keeps_bytes(error)
                 if discard:
@@ -160,6 +164,7 @@ class Transfers:
         feed = Feed(upload.write, self.threads)
         clock = asyncio.get_running_loop().time
         number = upload.manifest.round
+        over = WrongRound("the round ended while the update was on its way", "follow the round that is open")
         try:
             async with asyncio.timeout(self.idle_seconds) as limit:
                 while True:
@@ -168,6 +173,8 @@ class Transfers:
                     await turn.resume()
                     if message is None:
                         break
+                    if not self.is_open(upload.manifest):
+                        raise over
                     await feed.put(chunk_in(message))
                     self.daemon.metrics.received(number, len(message))
                     limit.reschedule(clock() + self.idle_seconds)
@@ -176,6 +183,11 @@ class Transfers:
             raise idle(self.idle_seconds) from error
         finally:
             await asyncio.shield(feed.stop())
+
+    def is_open(self, manifest: Manifest) -> bool:
+        """Whether the round that an update was signed for is the open one: its deadline is the only one of a stream."""
+        opening = self.daemon.state.opening
+        return opening is not None and name_of(opening) == (manifest.round, manifest.seed)
 
     # --------------------------------------------------------------------------------------------------- download
 

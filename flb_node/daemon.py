@@ -205,7 +205,10 @@ class Daemon:
         if not early.is_news(told, self.view, self.node):
             return
         try:
-            wait = partial(early.await_block, told, self.chain, self.stop, self.poll_seconds, self.log)
+            wait = partial(
+                early.await_block, told, self.chain, self.stop, self.poll_seconds, self.log,
+                lambda: self.announced in (told, None),
+            )  # fmt: skip
             self.seal(told.round, told.step, told.base, spec, wait)
         except WrongRound as error:
             self.log(str(error))

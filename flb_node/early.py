@@ -13,6 +13,9 @@ from flb.types import Address
 from flb_node.ports import Chain
 from flb_node.uplink import Announcement
 
+POLLS = 240
+"""So often an announced block may be missing at this node's RPC: a minute on this machine, a quarter of an hour else."""
+
 
 def is_news(told: Announcement, view: RunView, node: Address) -> bool:
     """Whether this node may train for a round that its own view of the chain does not show yet."""
@@ -21,21 +24,34 @@ def is_news(told: Announcement, view: RunView, node: Address) -> bool:
 
 
 def await_block(
-    told: Announcement, chain: Chain, stop: threading.Event, poll_seconds: float, log: Callable[[str], None]
+    told: Announcement,
+    chain: Chain,
+    stop: threading.Event,
+    poll_seconds: float,
+    log: Callable[[str], None],
+    holds: Callable[[], bool],
+    polls: int = POLLS,
 ) -> None:
     """Return once the newest block at this node's RPC has opened the announced round, whatever its seed.
 
-    Raises WrongRound where the chain says something else, Unavailable once the node is told to stop.
+    Raises WrongRound where the chain says something else, goes on to say nothing of it, or the announcement does not
+    `holds` any more; Unavailable once the node is told to stop.
     """
-    while True:
+    over = WrongRound(
+        f"round {told.round} was announced, and this node's chain does not open it", "the work is dropped"
+    )
+    for _ in range(polls):
+        opened = None
         try:
-            opened = chain.head().opening
+            head = chain.head()
+            opened = head.opening
         except Unavailable as error:
             log(f"{error}; trying again")
-            opened = None
-        if opened is not None and opened.round >= told.round:
-            if (opened.round, opened.step, opened.base) == (told.round, told.step, told.base):
+        else:
+            if opened is not None and (opened.round, opened.step, opened.base) == (told.round, told.step, told.base):
                 return
-            raise WrongRound(f"round {told.round} was announced, and the chain opened another", "the work is dropped")
+            if head.finished or not holds() or (opened is not None and opened.round >= told.round):
+                raise over
         if stop.wait(poll_seconds):
             raise Unavailable("this node was told to stop", "start it again")
+    raise over

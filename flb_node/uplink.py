@@ -169,8 +169,9 @@ class Uplink:
             while block := file.read(chunks.CHUNK):
                 receiver.resume(block)
             request = pb.DownloadBlobRequest(digest=digest, offset=receiver.held)
+            caller = self.session() if any(self.key) else ()  # an auditor has no key, and needs none
             try:
-                with translated(), moving(self.blob(request, metadata=self.optional_session())) as (call, moved):
+                with translated(), moving(self.blob(request, metadata=caller)) as (call, moved):
                     for message in call:
                         data = frames.decode(frames.DOWNLOAD_DATA, message)
                         if data is None:
@@ -188,10 +189,6 @@ class Uplink:
                 part.unlink()
                 raise
         return blobs.adopt(part, digest)
-
-    def optional_session(self) -> tuple[tuple[str, str], ...]:
-        """A session if there is one; adapters and records need none."""
-        return (("authorization", f"Bearer {self.token}"),) if self.token else ()
 
     # --------------------------------------------------------------- sending
 

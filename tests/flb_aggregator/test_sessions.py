@@ -6,8 +6,8 @@ import dataclasses
 import pytest
 
 from flb import identity
-from flb.errors import BadSignature, NotInCohort, TooManyTries, UnknownRun
-from flb.types import ZERO_DIGEST, Digest, Member, Session
+from flb.errors import BadSignature, NotInCohort, UnknownRun
+from flb.types import ZERO_DIGEST, Address, Digest, Member, Session
 from flb_aggregator import sessions
 from tests.sim import DOMAIN, key_for, key_of, members
 
@@ -36,11 +36,15 @@ def test_open__signed_challenge__gives_a_token_for_an_hour() -> None:
     clock = Clock()
     made = sessions.Sessions(DOMAIN, clock)
     token = made.open(*answer(made), MEMBERS)
-    assert made.node_of(token) == MEMBER.node
+    assert made.node_of(token, MEMBERS) == MEMBER.node
     clock.now += 3599
-    assert made.node_of(token) == MEMBER.node
+    assert made.node_of(token, MEMBERS) == MEMBER.node
     clock.now += 2
-    assert made.node_of(token) is None and made.node_of("other") is None and made.node_of(None) is None
+    assert (
+        made.node_of(token, MEMBERS) is None
+        and made.node_of("other", MEMBERS) is None
+        and made.node_of(None, MEMBERS) is None
+    )
 
 
 def test_open__a_challenge_twice__is_refused() -> None:
@@ -76,7 +80,7 @@ def test_open__certificates__takes_the_current_and_the_next_and_names_another() 
     now, following, other = (Digest(bytes([number]) * 32) for number in (1, 2, 3))
     made = sessions.Sessions(DOMAIN, Clock(), lambda: {now, following})
     for cert in (now, following):
-        assert made.node_of(made.open(*answer(made, cert=cert), MEMBERS)) == MEMBER.node
+        assert made.node_of(made.open(*answer(made, cert=cert), MEMBERS), MEMBERS) == MEMBER.node
     for cert in (other, ZERO_DIGEST):
         with pytest.raises(BadSignature, match="names a certificate that is not this aggregator's"):
             made.open(*answer(made, cert=cert), MEMBERS)
@@ -94,12 +98,31 @@ def test_check_run__another_registry_or_none__is_refused_with_both(chain_id: int
         assert named in str(caught.value)
 
 
-def test_challenge__stranger_or_flood__is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_challenge__stranger__is_refused() -> None:
     made = sessions.Sessions(DOMAIN, Clock())
     with pytest.raises(NotInCohort):
-        made.challenge(members(2)[1].node, MEMBERS)
-    monkeypatch.setattr(sessions, "OPEN_CHALLENGES", 2)
-    made.challenge(MEMBER.node, MEMBERS)
-    made.challenge(MEMBER.node, MEMBERS)
-    with pytest.raises(TooManyTries):
+        made.challenge(Address(b"\x01" * 20), MEMBERS)
+
+
+def test_challenge__flood__drives_out_its_own_and_an_honest_node_gets_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "OPEN_CHALLENGES", 10)
+    made = sessions.Sessions(DOMAIN, Clock())
+    for _ in range(50):
         made.challenge(MEMBER.node, MEMBERS)
+    assert len(made.challenges) == 10
+    assert made.node_of(made.open(*answer(made), MEMBERS), MEMBERS) == MEMBER.node
+
+
+def test_node_of__member_that_left_or_changed_its_key__has_no_session() -> None:
+    made = sessions.Sessions(DOMAIN, Clock())
+    token = made.open(*answer(made), MEMBERS)
+    others = {node: member for node, member in MEMBERS.items() if node != MEMBER.node}
+    assert made.node_of(token, others) is None
+    changed = dataclasses.replace(MEMBER, key=Address(b"\x07" * 20))
+    assert made.node_of(token, {**MEMBERS, MEMBER.node: changed}) is None
+
+
+def test_open__many_sessions_of_one_member__end_its_oldest() -> None:
+    made = sessions.Sessions(DOMAIN, Clock())
+    tokens = [made.open(*answer(made), MEMBERS) for _ in range(sessions.NODE_TOKENS + 2)]
+    assert [made.node_of(token, MEMBERS) is None for token in tokens] == [True] * 2 + [False] * sessions.NODE_TOKENS

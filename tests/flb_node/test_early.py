@@ -44,11 +44,13 @@ class Chain:
         return head
 
 
-def wait(announcement: Announcement, *heads: RunView | Exception, stopped: bool = False) -> list[str]:
+def wait(
+    announcement: Announcement, *heads: RunView | Exception, stopped: bool = False, holds: bool = True
+) -> list[str]:
     stop, said = threading.Event(), list[str]()
     if stopped:
         stop.set()
-    early.await_block(announcement, Chain(*heads), stop, 0.0, said.append)  # type: ignore[arg-type]
+    early.await_block(announcement, Chain(*heads), stop, 0.0, said.append, lambda: holds, 20)  # type: ignore[arg-type]
     return said
 
 
@@ -64,7 +66,7 @@ def test_await_block__same_round_of_another_fork__keeps_the_work() -> None:
 
 @pytest.mark.parametrize("announcement", [told(base=Digest(b"\xbb" * 32)), dataclasses.replace(told(), step=Step(2))])
 def test_await_block__chain_says_something_else__drops_the_work(announcement: Announcement) -> None:
-    with pytest.raises(WrongRound, match="the chain opened another"):
+    with pytest.raises(WrongRound, match="chain does not open it"):
         wait(announcement, registry().view())
 
 
@@ -85,3 +87,16 @@ def test_is_news__own_view_shows_it_or_not_drawn__is_none() -> None:
     assert early.is_news(told(), RunView(), node) and early.is_news(told(2), view, node)
     assert not early.is_news(told(), view, node)
     assert not early.is_news(told(), RunView(), Address(b"\x01" * 20))
+
+
+def test_await_block__round_that_never_comes__is_given_up() -> None:
+    """One false announcement must not hold a node for ever."""
+    with pytest.raises(WrongRound, match="does not open it"):
+        wait(told(1_000_000), registry().view())
+
+
+def test_await_block__run_finished_or_another_announcement__is_given_up_at_once() -> None:
+    with pytest.raises(WrongRound):
+        wait(told(9), dataclasses.replace(RunView(), finished=True))
+    with pytest.raises(WrongRound):
+        wait(told(9), RunView(), holds=False)
