@@ -177,12 +177,16 @@ class BlobWriter:
             self._flusher = threading.Thread(target=_flush, args=(os.dup(self._file.fileno()),), daemon=True)
             self._flusher.start()
 
+    @property
+    def digest(self) -> Digest:
+        """SHA-256 of what is written."""
+        return Digest(self._hash.digest())
+
     def commit(self) -> Digest:
         """Make it durable under its name."""
         sync_file(self._file.fileno())
-        digest = Digest(self._hash.digest())
-        self._store.adopt(self._part, digest)
-        return digest
+        self._store.adopt(self._part, self.digest)
+        return self.digest
 
 
 def lock_folder(folder: Path) -> IO[str]:
