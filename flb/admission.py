@@ -5,7 +5,7 @@
 here, and nothing counts until both have passed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
@@ -56,14 +56,19 @@ def update_metadata(salt: bytes, node: bytes, base: bytes) -> dict[str, str]:
 
 def layout_of(spec: RunSpec, step: Step) -> Layout:
     """What an update of step `step` looks like; its size follows from the spec alone."""
-    coding = CODINGS[spec.wire_codec]
     tensors = sent(spec.lora_mode, spec.tensors, step)
+    return coded_layout(spec.wire_codec, tensors, update_metadata(bytes(32), bytes(20), bytes(32)))
+
+
+def coded_layout(codec: Codec, tensors: tuple[TensorSpec, ...], metadata: Mapping[str, str]) -> Layout:
+    """The one legal form of tensors in a codec; of the metadata only the length counts."""
+    coding = CODINGS[codec]
     forms = [[(t.name + part.suffix, part.dtype, part.shape(t)) for part in coding.parts] for t in tensors]
     entries = container.pack(chain.from_iterable(forms))
     by_name = {entry.name: entry for entry in entries}
     parts = tuple(tuple(by_name[name] for name, _, _ in form) for form in forms)
-    header = len(container.header_of(entries, update_metadata(bytes(32), bytes(20), bytes(32))))
-    return Layout(spec.wire_codec, tensors, parts, entries, header, header + entries[-1].end)
+    header = len(container.header_of(entries, metadata))
+    return Layout(codec, tensors, parts, entries, header, header + entries[-1].end)
 
 
 class BlockReader:

@@ -101,6 +101,9 @@ def check_record(
     for name in Record.__slots__:
         if getattr(record, name) != getattr(expected, name):
             yield Finding(f"the record's {name} differs from the chain", opening.round)
+    for name in ("optimizer_state", "down"):
+        if (getattr(record, name) == ZERO_DIGEST) != (spec.down == "f32"):
+            yield Finding(f"the record's {name} does not fit a run with down: {spec.down}", opening.round)
     admitted = record.closing.admitted
     if updates_root(records.update_leaves(record.closing)) != rolled.updates_root:
         yield Finding("the updates root on chain does not follow from the record's updates", opening.round)

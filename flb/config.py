@@ -79,6 +79,9 @@ class RunConfig:
     codec: Literal["f32", "bf16", "mxint8", "mxint4"] = setting(
         "mxint8", "how updates are written: mxint8 (a quarter of f32's bytes), mxint4, bf16 or f32"
     )
+    down: Literal["f32", "mxint8"] = setting(
+        "f32", "how nodes get the next adapter: f32 (whole) or mxint8 (the encoded step, a quarter of the bytes)"
+    )
     audit: Literal["members", "public", "off"] = setting(
         "members", "who may read updates of sealed rounds; with open membership, members means off"
     )

@@ -44,6 +44,7 @@ def make_spec(
     rounds: RoundSpec,
     server_optimizer: ServerOptimizerSpec,
     codec: str,
+    down: str,
     audit: str,
     value_bound: int,
     weight_cap: int,
@@ -65,6 +66,7 @@ def make_spec(
         rounds=rounds,
         server_optimizer=server_optimizer,
         codec=codec,
+        down=down,
         audit=audit,
         salt=salt,
     )

@@ -65,6 +65,9 @@ class Record:
     base: Digest
     adapter: Digest
     optimizer_state: Digest
+    """Digest of the remainder that the down codec carries to the next step; zero where the adapter travels whole."""
+    down: Digest
+    """Digest of the encoded step; likewise."""
     roster_root: Digest
     updates_root: Digest
     scores_root: Digest
@@ -95,7 +98,16 @@ def update_leaves(closing: Closing) -> list[Digest]:
     ]
 
 
-def make(domain: Domain, spec: Digest, opening: Opening, previous: Digest, closing: Closing, adapter: Digest) -> Record:
+def make(
+    domain: Domain,
+    spec: Digest,
+    opening: Opening,
+    previous: Digest,
+    closing: Closing,
+    adapter: Digest,
+    optimizer_state: Digest = ZERO_DIGEST,
+    down: Digest = ZERO_DIGEST,
+) -> Record:
     """The record of a round that produced `adapter` from `closing`; `previous` is the record digest before it."""
     return Record(
         domain=domain,
@@ -108,7 +120,8 @@ def make(domain: Domain, spec: Digest, opening: Opening, previous: Digest, closi
         previous=previous,
         base=opening.base,
         adapter=adapter,
-        optimizer_state=ZERO_DIGEST,
+        optimizer_state=optimizer_state,
+        down=down,
         roster_root=roster_root(opening.roster),
         updates_root=updates_root(update_leaves(closing)),
         scores_root=ZERO_DIGEST,
@@ -216,8 +229,8 @@ def closing_from_json(value: Any) -> Closing:
 
 
 _DIGESTS = (
-    "spec", "seed", "previous", "base", "adapter", "optimizer_state", "roster_root", "updates_root", "scores_root",
-    "payout_root",
+    "spec", "seed", "previous", "base", "adapter", "optimizer_state", "down", "roster_root", "updates_root",
+    "scores_root", "payout_root",
 )  # fmt: skip
 
 

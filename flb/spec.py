@@ -18,6 +18,11 @@ from flb.types import Codec, Digest, LoraMode, TensorSpec
 VERSION = 1
 LARGEST = 10**21
 """From here on RFC 8785 writes floats with an exponent, so no integer of a canonical text is larger."""
+DOWN = ("f32", "mxint8")
+"""How nodes get the next adapter: whole, or as the encoded step that makes it from the one before."""
+LARGEST_STEP = 2.0**100
+"""Largest size of a value of a step that travels encoded: it and its remainder stay far below 2^126 (docs/arithmetic.md
+4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +90,8 @@ class ServerOptimizerSpec:
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """The whole spec. `adapter` is the digest of adapter 0, `salt` 32 random bytes in hex, `audit` who may read
-    update blobs."""
+    """The whole spec. `adapter` is the digest of adapter 0, `down` how nodes get the next adapter (`flb.down`), `salt` 32
+    random bytes in hex, `audit` who may read update blobs."""
 
     version: int
     base: BaseSpec
@@ -98,6 +103,7 @@ class RunSpec:
     rounds: RoundSpec
     server_optimizer: ServerOptimizerSpec
     codec: str
+    down: str
     audit: str
     salt: str
 
@@ -180,6 +186,11 @@ def check(spec: RunSpec) -> None:
         )
     if spec.codec not in {codec.name.lower() for codec in Codec}:
         raise Refused(f"codec {spec.codec!r} is unknown", "choose f32, bf16, mxint8 or mxint4")
+    if spec.down not in DOWN:
+        raise Refused(f"down {spec.down!r} is unknown", "choose f32 or mxint8")
+    reach = abs(spec.server_optimizer.learning_rate) * ring.value_bound
+    if spec.down != "f32" and not reach <= LARGEST_STEP:
+        raise Refused(f"a step may reach {reach:g}, which down: {spec.down} cannot encode", "lower the learning rate")
     if spec.lora.mode not in set(LoraMode):
         raise Refused(f"LoRA mode {spec.lora.mode!r} is unknown", "choose factors or alternate")
     if spec.server_optimizer.name != "sgd":

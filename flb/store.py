@@ -181,6 +181,11 @@ class BlobWriter:
             )
             self._flusher.start()
 
+    @property
+    def digest(self) -> Digest:
+        """SHA-256 of what is written."""
+        return Digest(self._hash.digest())
+
     def commit(self) -> Digest:
         """Make it durable under its name."""
         if self._flusher.ident is not None:
@@ -188,9 +193,8 @@ class BlobWriter:
         if self._failures:
             raise self._failures[0]
         sync_file(self._file.fileno())
-        digest = Digest(self._hash.digest())
-        self._store.adopt(self._part, digest)
-        return digest
+        self._store.adopt(self._part, self.digest)
+        return self.digest
 
 
 def lock_folder(folder: Path) -> IO[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from flb import identity, records
+from flb import identity
 from flb.errors import CorruptStore, FLBError, LostChain, Unavailable
 from flb.journal import Journal
 from flb.records import Roll
@@ -42,9 +42,10 @@ from flb.rounds import (
 from flb.spec import RunSpec
 from flb.store import BlobStore
 from flb.types import ZERO_DIGEST, Admitted, Digest, Domain, Manifest, Opening, Round, Seconds
-from flb_aggregator import pipeline, publish, retention
+from flb_aggregator import outcome, retention
 from flb_aggregator.disk import wait_for_disk
 from flb_aggregator.intake import Spool
+from flb_aggregator.listing import last_record
 from flb_aggregator.metrics import Metrics
 from flb_aggregator.outbox import Outbox
 from flb_aggregator.ports import Chain, Sent
@@ -76,6 +77,8 @@ class Daemon:
     view: RunView = field(default_factory=RunView)
     ahead: Opening | None = None
     """A round that the newest block opened, before it has the run's confirmations."""
+    ahead_record: Digest = ZERO_DIGEST
+    """The record that made its base; zero for adapter 0."""
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     poke: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -145,7 +148,7 @@ class Daemon:
 
     async def combine(self, effect: Combine) -> None:
         """Make the adapter and the record; report `StepCombined`."""
-        previous = self.view.rolls[-1].record_digest if self.view.rolls else ZERO_DIGEST
+        previous = last_record(self.view)
         started = self.now()
         while True:
             try:
@@ -154,23 +157,17 @@ class Daemon:
                 break
             except OSError as error:
                 await wait_for_disk(error, self.log)
-        self.metrics.combined(effect.opening, effect.closing, self.now() - started)
+        self.metrics.combined(effect.opening, effect.closing, self.now() - started, self.spec.down)
         self.log(
             f"round {effect.opening.round}: adapter {roll.adapter_digest.hex()[:12]}… from {roll.accepted} updates"
         )
 
     def make(self, effect: Combine, previous: Digest) -> Roll:
-        """Pure in its inputs: called again after a restart it writes the same bytes."""
-        opening, closing = effect.opening, effect.closing
-        inputs = [pipeline.Input(a.weight, self.blobs.path(a.manifest.digest)) for a in closing.admitted]
-        with self.blobs.writer() as out:
-            pipeline.combine(self.spec, opening.step, self.blobs.path(opening.base), inputs, out.write)
-            adapter = out.commit()
-        publish.publish_folder(self.adapters, self.spec, opening.step, self.blobs, adapter)
-        record = records.make(self.domain, self.spec_digest, opening, previous, closing, adapter)
-        blob = records.encode(record)
-        self.blobs.put(blob)
-        return records.roll_of(record, blob)
+        """In a thread: everything that the round leaves."""
+        return outcome.make(
+            self.spec, self.spec_digest, self.domain, effect.opening, effect.closing, previous, self.blobs,
+            self.adapters,
+        )  # fmt: skip
 
     async def submit(self, what: str, send: Callable[[], Sent]) -> None:
         """End the open round on the chain, and look at the chain at once."""
@@ -229,7 +226,7 @@ class Daemon:
         newer = opened is not None and (now is None or (opened.round, opened.seed) != name_of(now))
         ahead = draw(opened, self.spec.rounds) if opened is not None and newer else None
         if ahead != self.ahead:
-            self.ahead = ahead
+            self.ahead, self.ahead_record = ahead, last_record(head)
             await self.announce()
 
     async def see(self, view: RunView) -> None:

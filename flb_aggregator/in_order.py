@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 Piece = TypeVar("Piece")
+Result = TypeVar("Result")
 
 
 def in_order(
     pieces: Sequence[Piece],
-    worker: Callable[[], Callable[[Piece], memoryview]],
-    write: Callable[[memoryview], None],
+    worker: Callable[[], Callable[[Piece], Result]],
+    write: Callable[[Result], None],
     threads: int,
 ) -> None:
     """Call `write` with the result of each piece, in order and never twice at once.

@@ -10,7 +10,7 @@ from flb.roster import RunView
 from flb.rounds import State, work_of
 from flb.spec import RunSpec
 from flb.store import BlobStore
-from flb.types import Address, Admitted, Digest
+from flb.types import ZERO_DIGEST, Address, Admitted, Digest
 
 
 def admitted(state: State, node: Address) -> Admitted | None:
@@ -19,11 +19,14 @@ def admitted(state: State, node: Address) -> Admitted | None:
 
 
 def listed(digest: Digest, spec: RunSpec, view: RunView, blobs: BlobStore, member: bool) -> bool:
-    """Whether a caller may have a blob. The spec, adapters and records are open; updates follow `audit`."""
+    """Whether a caller may have a blob. The spec, adapters, records, encoded steps and their remainders are open; updates
+    follow `audit`."""
     adapters = {Digest(bytes.fromhex(spec.adapter)), view.adapter} | {opened.base for opened in view.openings.values()}
     if digest == view.spec or digest in adapters:
         return True
     if any(digest in (roll.record_digest, roll.adapter_digest) for roll in view.rolls):
+        return True
+    if any(digest in of_step(blobs, roll.record_digest) for roll in view.rolls):
         return True
     return any(digest in updates(roll, spec, blobs, member) for roll in view.rolls)
 
@@ -38,8 +41,27 @@ def updates(roll: ChainRoundRolled, spec: RunSpec, blobs: BlobStore, member: boo
         return ()
 
 
-@lru_cache(maxsize=4096)
+def last_record(view: RunView) -> Digest:
+    """The newest sealed round's record, which made the newest adapter; zero before the first."""
+    return view.rolls[-1].record_digest if view.rolls else ZERO_DIGEST
+
+
+def of_step(blobs: BlobStore, record: Digest) -> tuple[Digest, ...]:
+    """Encoded step and remainder of a sealed round; none where the adapter travels whole, or the record is not here."""
+    try:
+        return named(blobs, record)[1]
+    except FLBError:
+        return ()
+
+
 def in_record(blobs: BlobStore, record: Digest) -> tuple[Digest, ...]:
-    """Update digests that a record names; records never change. Raises FLBError where the record is not here."""
-    closing = records.decode(blobs.get(record)).closing
-    return tuple(admitted.manifest.digest for admitted in closing.admitted)
+    """Update digests that a record names. Raises FLBError where the record is not here."""
+    return named(blobs, record)[0]
+
+
+@lru_cache(maxsize=4096)
+def named(blobs: BlobStore, record: Digest) -> tuple[tuple[Digest, ...], tuple[Digest, ...]]:
+    """Updates, and encoded step with remainder, that a record names; records never change. Raises FLBError."""
+    read = records.decode(blobs.get(record))
+    of_step = tuple(digest for digest in (read.down, read.optimizer_state) if digest != ZERO_DIGEST)
+    return tuple(admitted.manifest.digest for admitted in read.closing.admitted), of_step

@@ -70,13 +70,14 @@ class Metrics:
         """Bytes of blobs that left."""
         self.figure(number)["bytes_down"] += count
 
-    def combined(self, opening: Opening, closing: Closing, seconds: float) -> None:
+    def combined(self, opening: Opening, closing: Closing, seconds: float, down: str) -> None:
         """The adapter is made."""
         figure = self.figure(opening.round)
         figure["nodes"] = [
             {"node": "0x" + a.node.hex(), "weight": a.weight, "examples": a.manifest.examples} for a in closing.admitted
         ]
         figure["codec"] = closing.admitted[0].manifest.codec.name.lower()
+        figure["down"] = down
         figure["late"] = ["0x" + node.hex() for node in closing.late]
         figure["missing"] = ["0x" + node.hex() for node in closing.missing]
         figure["aggregate_s"] = round(seconds, 4)

@@ -17,23 +17,19 @@ from numpy.typing import NDArray
 
 from flb.admission import BlockReader, ReadInto, layout_of
 from flb.aggregation.mean import weighted_sum
-from flb.delta import BLOCK, Float32, add_step, exact_in_float64, mean, round_to_ring
+from flb.delta import Float64, add_step, exact_in_float64, mean, round_to_ring
+from flb.down import state_header
 from flb.errors import BadContainer, CorruptStore
 from flb.server_optimizer import sgd
 from flb.spec import RunSpec
 from flb.types import Step, TensorSpec
 from flb.wire import container
+from flb_aggregator.encoded_step import Down, Encoder, StepWriter, Write
 from flb_aggregator.in_order import in_order
+from flb_aggregator.spans import PIECE, SPAN, Made, Span, spans
 
 ADAPTER_METADATA = {"format": "pt"}
 """What readers of PEFT adapters expect."""
-
-PIECE = 2 * BLOCK
-"""Elements of each update that are read and added at a time. Blocks of `BLOCK` stay in the second-level cache, but are
-done so soon that two threads spend their time on the interpreter's lock."""
-
-SPAN = 4 * PIECE
-"""Elements that one thread combines before it hands them over: 1 MiB of the adapter."""
 
 KEPT_OPEN = 256
 """Updates whose files stay open; the others are opened for each block, so that a cohort has no limit."""
@@ -52,68 +48,74 @@ def combine(
     step: Step,
     base: Path,
     inputs: Sequence[Input],
-    write: Callable[[bytes | memoryview], None],
+    write: Write,
     threads: int | None = None,
+    to: Down | None = None,
 ) -> None:
     """Write the adapter that `step` makes from `base` and `inputs` (in order of node address).
 
     `write` gets the bytes in order, one call at a time, from several threads: `threads`, or one for each core, at
-    most two. Raises CorruptStore where a blob that was checked before is shorter now.
+    most two. So do the writers of `to`, with which the adapter moves by the encoded step. Raises CorruptStore where a
+    blob that was checked before is shorter now.
     """
     header = container.encode_header(spec.tensors, "F32", ADAPTER_METADATA)
     write(header)
-    with Files([base, *(item.path for item in inputs)]) as files:
-        combined = Combiner(spec, step, [item.weight for item in inputs], files, len(header))
-        in_order(list(spans(spec.tensors)), combined.worker, write, threads or min(2, os.cpu_count() or 1))
+    state = [to.state] if to is not None and to.state is not None else []
+    with Files([base, *(item.path for item in inputs), *state]) as files:
+        combined = Combiner(spec, step, [item.weight for item in inputs], files, len(header), to)
+        encoded = StepWriter(spec, step, to) if to is not None else None
 
+        def write_made(made: Made) -> None:
+            write(made.adapter)
+            if encoded is not None:
+                encoded.take(made)
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Elements `start` to `start + count` of one tensor, and the first one's number in the whole adapter."""
-
-    tensor: TensorSpec
-    start: int
-    count: int
-    position: int
-
-
-def spans(tensors: Sequence[TensorSpec]) -> Iterator[Span]:
-    """The adapter in pieces of at most `SPAN` elements, in file order."""
-    position = 0
-    for tensor in tensors:
-        for start in range(0, tensor.size, SPAN):
-            count = min(SPAN, tensor.size - start)
-            yield Span(tensor, start, count, position + start)
-        position += tensor.size
+        in_order(list(spans(spec.tensors)), combined.worker, write_made, threads or min(2, os.cpu_count() or 1))
 
 
 class Combiner:
     """What the threads of one `combine` share, all of it constant."""
 
-    def __init__(self, spec: RunSpec, step: Step, weights: Sequence[int], files: "Files", adapter_start: int) -> None:
-        self.spec, self.weights, self.files, self.adapter_start = spec, weights, files, adapter_start
+    def __init__(
+        self,
+        spec: RunSpec,
+        step: Step,
+        weights: Sequence[int],
+        files: "Files",
+        adapter_start: int,
+        to: Down | None = None,
+    ) -> None:
+        self.spec, self.step, self.weights, self.files, self.adapter_start = spec, step, weights, files, adapter_start
+        self.to, self.state_start = to, len(state_header(spec, Step(step - 1)))
+        if to is not None and to.state is not None:
+            self.check_state(to.state)
         self.layout = layout_of(spec, step)
         self.numbers = {tensor.name: number for number, tensor in enumerate(self.layout.tensors)}
         self.denominator = sum(weights)
         narrow = exact_in_float64(self.denominator, spec.ring.value_bound, spec.ring.fraction_bits)
         self.sum_type: type[Any] = np.float64 if narrow else np.int64
 
-    def worker(self) -> Callable[[Span], memoryview]:
+    def worker(self) -> Callable[[Span], Made]:
         """A function that combines one span, with buffers of its own; the bytes are valid until its next call."""
+        encoder = Encoder(self.to.run, self.step, self.layout, self.read_state) if self.to is not None else None
         made = np.empty(SPAN, dtype="<f4")
         total, scaled = np.empty(PIECE, dtype=self.sum_type), np.empty(PIECE, dtype=self.sum_type)
         reader = BlockReader(self.layout, PIECE)
 
-        def combine_span(span: Span) -> memoryview:
+        def combine_span(span: Span) -> Made:
             after = made[: span.count]
             self.files.fill(0, self.adapter_start + 4 * span.position, after.data.cast("B"))
+            if encoder is not None:
+                encoder.begin(span)
             if span.tensor.name in self.numbers:
                 for start in range(0, span.count, PIECE):
                     block = after[start : start + PIECE]
                     first, count = span.start + start, block.size
                     weighted_sum(self.blocks(reader, span.tensor, first, scaled[:count]), total[:count])
-                    block[:] = self.apply(block, total[:count])
-            return after.data.cast("B")
+                    stepped = self.stepped(total[:count])
+                    block[:] = add_step(block, stepped if encoder is None else encoder.encode(start, stepped))
+            adapter = after.data.cast("B")
+            return Made(span, adapter) if encoder is None else encoder.made(adapter)
 
         return combine_span
 
@@ -132,11 +134,24 @@ class Combiner:
             np.copyto(scaled, values, casting="unsafe")
             yield weight, scaled
 
-    def apply(self, before: Float32, total: NDArray[Any]) -> Float32:
-        """The new adapter's block from the old one's and Σ w·q."""
+    def stepped(self, total: NDArray[Any]) -> Float64:
+        """What a block of the adapter moves by, from Σ w·q."""
         averaged = mean(total, self.denominator, self.spec.ring.fraction_bits)
-        stepped = sgd.step(averaged, self.spec.server_optimizer.learning_rate)
-        return add_step(before, stepped)
+        return sgd.step(averaged, self.spec.server_optimizer.learning_rate)
+
+    def read_state(self, span: Span, part: memoryview) -> None:
+        """What the step before left of a span, in float32; nothing before the first step."""
+        if self.to is None or self.to.state is None:
+            part[:] = bytes(len(part))
+        else:
+            self.files.fill(len(self.weights) + 1, self.state_start + 4 * span.position, part)
+
+    def check_state(self, path: Path) -> None:
+        """Raises CorruptStore unless the file is what the step before left."""
+        held = memoryview(bytearray(self.state_start))
+        self.files.fill(len(self.weights) + 1, 0, held)
+        if held != state_header(self.spec, Step(self.step - 1)):
+            raise CorruptStore(f"{path} is not what the step before left", "restore the blob from another copy")
 
 
 class Files:

@@ -14,7 +14,7 @@ from pathlib import Path
 from flb import identity
 from flb.errors import BadMessage, BadSignature, FLBError, NotListed, Unavailable, WrongRound
 from flb.rounds import Phase, name_of, work_of
-from flb.types import Address, Opening, Round
+from flb.types import Address, Digest, Opening, Round
 from flb.v1 import aggregator_service_pb2 as pb
 from flb.v1 import aggregator_service_pb2_grpc as pb_grpc
 from flb.wire import messages
@@ -145,10 +145,11 @@ class Service(pb_grpc.AggregatorServiceServicer):
         state, ahead = self.daemon.state, self.daemon.ahead
         opening, work = state.opening, work_of(state)
         if ahead is not None:
-            return opening_state(pb.ROUND_PHASE_OPENED, ahead)
+            return opening_state(pb.ROUND_PHASE_OPENED, ahead, self.daemon.ahead_record)
+        record = listing.last_record(self.daemon.view)
         if opening is None:
-            return pb.RoundState(phase=PHASES[state.phase], base=self.daemon.view.adapter)
-        told = opening_state(PHASES[state.phase], opening)
+            return pb.RoundState(phase=PHASES[state.phase], base=self.daemon.view.adapter, record=record)
+        told = opening_state(PHASES[state.phase], opening, record)
         told.admitted.extend(sorted(work.admitted))
         told.begun.extend(sorted(work.begun))
         return told
@@ -158,7 +159,8 @@ class Service(pb_grpc.AggregatorServiceServicer):
         digest = messages.digest(raw, "digest")
         daemon = self.daemon
         may = listing.listed(digest, daemon.spec, daemon.view, daemon.blobs, member)
-        may = may or (daemon.ahead is not None and digest == daemon.ahead.base)
+        may = may or (daemon.ahead is not None and digest in (daemon.ahead.base, daemon.ahead_record))
+        may = may or (daemon.ahead is not None and digest in listing.of_step(daemon.blobs, daemon.ahead_record))
         if not may or not self.daemon.blobs.has(digest):
             raise NotListed("no such blob for this caller", "ask for what the chain or GetRoundAudit lists")
         return self.daemon.blobs.path(digest)
@@ -203,8 +205,8 @@ class Service(pb_grpc.AggregatorServiceServicer):
             raise NotListed(f"round {request.round} is not sealed", "ask for a sealed round")
 
 
-def opening_state(phase: int, opening: Opening) -> pb.RoundState:
-    """What an opening says to everybody."""
+def opening_state(phase: int, opening: Opening, record: Digest) -> pb.RoundState:
+    """What an opening says to everybody; `record` made its base."""
     return pb.RoundState(
         phase=phase,  # type: ignore[arg-type]
         round=opening.round,
@@ -212,6 +214,7 @@ def opening_state(phase: int, opening: Opening) -> pb.RoundState:
         seed=opening.seed,
         deadline=opening.deadline,
         base=opening.base,
+        record=record,
         block_number=opening.block.number,
         block_hash=opening.block.hash,
         cohort=[member.node for member in opening.cohort],

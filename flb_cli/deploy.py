@@ -96,6 +96,7 @@ def make_spec(config: Config, folder: Path) -> RunSpec:
         ),
         server_optimizer=specs.ServerOptimizerSpec(run.server_optimizer.name, run.server_optimizer.learning_rate),
         codec=run.codec,
+        down=run.down,
         audit=run.audit,
         value_bound=run.value_bound,
         weight_cap=run.weight_cap,

@@ -11,19 +11,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flb import audit, records
+from flb import audit, down, records
 from flb import events as chain
 from flb import spec as specs
 from flb.admission import check_update
 from flb.audit import Finding
 from flb.errors import FLBError
 from flb.events import ChainEvent
+from flb.records import Record
 from flb.roster import RunView, fold
 from flb.spec import RunSpec
 from flb.store import BlobStore, digest_of_file
 from flb.types import ZERO_DIGEST, Admitted, Digest, Domain, Round, Step
 from flb.wire import container
-from flb_aggregator.pipeline import Input, combine
+from flb_aggregator.outcome import blobs_of
+from flb_aggregator.pipeline import Input
 from flb_aggregator.publish import make_adapter_zero
 
 Fetch = Callable[[Digest], Path | None]
@@ -77,10 +79,10 @@ def replay(
     with tempfile.TemporaryDirectory(prefix="flb-verify-") as folder:
         scratch = BlobStore(Path(folder))
         check_adapter_zero(spec, events, scratch, report)
-        previous = ZERO_DIGEST
+        previous, left = ZERO_DIGEST, ZERO_DIGEST
         for rolled in view.rolls:
             progress(f"round {rolled.round}")
-            check_round(rolled, previous, spec, view, events, domain, fetch, scratch, report)
+            left = check_round(rolled, previous, left, spec, view, events, domain, fetch, scratch, report)
             previous = rolled.record_digest
     sealed = len(view.rolls)
     if not report.findings:
@@ -115,6 +117,7 @@ def aggregator_of(events: Sequence[ChainEvent], number: Round) -> bytes:
 def check_round(
     rolled: chain.ChainRoundRolled,
     previous: Digest,
+    left: Digest,
     spec: RunSpec,
     view: RunView,
     events: Sequence[ChainEvent],
@@ -122,28 +125,31 @@ def check_round(
     fetch: Fetch,
     scratch: BlobStore,
     report: Report,
-) -> None:
-    """One sealed round: record, updates, adapter."""
+) -> Digest:
+    """One sealed round: record, updates, adapter, and the encoded step with its remainder where the run has them.
+
+    `left` is the remainder that the round before named; returns what this one names, zero where it cannot be told.
+    """
     number = rolled.round
     opened = view.openings.get(number)
     if opened is None:
         report.findings.append(Finding("the events do not hold the opening of this round", number))
-        return
+        return ZERO_DIGEST
     line: dict[str, object] = {"round": number, "step": opened.step, "adapter": rolled.adapter_digest.hex()}
     report.rounds.append(line)
     path = fetch(rolled.record_digest)
     if path is None:
         report.unchecked.append(f"round {number}: its record cannot be seen")
-        return
+        return ZERO_DIGEST
     blob = path.read_bytes()
     if hashlib.sha256(blob).digest() != rolled.record_digest:
         report.findings.append(Finding(f"the record's bytes differ from the chain{_field(blob, rolled)}", number))
-        return
+        return ZERO_DIGEST
     try:
         record = records.decode(blob)
     except FLBError as error:
         report.findings.append(Finding(error.what, number))
-        return
+        return ZERO_DIGEST
     found = list(
         audit.check_record(
             record,
@@ -163,19 +169,29 @@ def check_round(
     if base is None or any(path is None for path in paths):
         hidden = sum(path is None for path in paths)
         report.unchecked.append(f"round {number}: {hidden} of {len(paths)} updates cannot be seen, not recomputed")
-        return
+        return record.optimizer_state
+    state = None
+    if down.encodes(spec) and previous != ZERO_DIGEST:
+        state = scratch.path(left) if scratch.has(left) else fetch(left)
+        if state is None:
+            report.unchecked.append(f"round {number}: the remainder of the step before cannot be seen, not recomputed")
+            return record.optimizer_state
+        if digest_of_file(state) != left:
+            report.findings.append(Finding("the remainder that it starts from differs from the record before", number))
+            return record.optimizer_state
     updates = [path for path in paths if path is not None]
     altered = list(check_updates(record.closing.admitted, updates, spec, opened.step, number))
-    with scratch.writer() as out:
-        try:
-            inputs = [Input(a.weight, p) for a, p in zip(record.closing.admitted, updates, strict=True)]
-            combine(spec, opened.step, base, inputs, out.write)
-        except FLBError as error:
-            report.findings += altered or [Finding(error.what, number)]
-            return
-        made = out.commit()
+    try:
+        inputs = [Input(a.weight, p) for a, p in zip(record.closing.admitted, updates, strict=True)]
+        made, remainder, step = blobs_of(spec, domain.run, opened.step, opened.base, base, state, inputs, scratch)
+    except FLBError as error:
+        report.findings += altered or [Finding(error.what, number)]
+        return record.optimizer_state
     report.findings += compare(made, rolled.adapter_digest, spec, number, altered, scratch, fetch)
-    line["recomputed"] = made == rolled.adapter_digest
+    if not altered:
+        report.findings += compare_step(record, step, remainder, number, fetch)
+    line["recomputed"] = (made, remainder, step) == (rolled.adapter_digest, record.optimizer_state, record.down)
+    return record.optimizer_state
 
 
 def check_updates(
@@ -220,6 +236,15 @@ def compare(
             yield Finding(finding.what, finding.round, finding.node, tensor)
         return
     yield Finding("the adapter on chain is not what the admitted updates make", number, tensor=tensor)
+
+
+def compare_step(record: Record, step: Digest, remainder: Digest, number: Round, fetch: Fetch) -> Iterator[Finding]:
+    """The encoded step and what it left, recomputed, against the record and the published blobs."""
+    for what, made, named in (("encoded step", step, record.down), ("remainder", remainder, record.optimizer_state)):
+        if made != named:
+            yield Finding(f"the {what} in the record is not what the admitted updates make", number)
+        elif made != ZERO_DIGEST and (path := fetch(named)) is not None and digest_of_file(path) != named:
+            yield Finding(f"the published {what}'s bytes differ from the digest in the record", number)
 
 
 def first_tensor(one: Path, other: Path, spec: RunSpec) -> str | None:

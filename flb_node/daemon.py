@@ -34,6 +34,7 @@ from flb.store import BlobStore
 from flb.types import ZERO_DIGEST, Address, Digest, Domain, Manifest, Opening, Receipt, Round, Step
 from flb_node import early, pipeline, receipts, retention
 from flb_node.channel import endpoint_of
+from flb_node.download import fetch_adapter, record_of
 from flb_node.faults import RETRY_SECONDS, pause_after
 from flb_node.pipeline import Sealed, Train
 from flb_node.ports import Chain, Status
@@ -277,8 +278,9 @@ class Daemon:
     def fetch(self, adapter: Digest, spec: RunSpec) -> Path:
         """An adapter that the chain names. An aggregator that does not give it lags, or breaks: ask again."""
         assert self.uplink is not None
+        record = record_of(adapter, self.view, self.announced)
         try:
-            return self.uplink.download(adapter, self.blobs, lambda done, size: None, limit=pipeline.adapter_size(spec))
+            return fetch_adapter(self.uplink, self.blobs, spec, adapter, record, self.log)
         except Impostor:
             raise
         except PeerFault as error:

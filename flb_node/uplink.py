@@ -26,7 +26,7 @@ from flb.errors import (
 )
 from flb.spec import digest_of
 from flb.store import BlobStore
-from flb.types import Address, Digest, Domain, Manifest, Receipt, Round, Session, Step
+from flb.types import ZERO_DIGEST, Address, Digest, Domain, Manifest, Receipt, Round, Session, Step
 from flb.v1 import aggregator_service_pb2 as pb
 from flb.v1 import aggregator_service_pb2_grpc as pb_grpc
 from flb.wire import chunks, frames, messages
@@ -64,6 +64,8 @@ class Announcement:
     base: Digest
     cohort: frozenset[Address]
     """Who may train now; empty once intake is over."""
+    record: Digest = ZERO_DIGEST
+    """The record of the round that made `base`; zero for adapter 0."""
 
 
 @dataclass(slots=True)
@@ -150,6 +152,7 @@ class Uplink:
                 yield Announcement(
                     Round(state.round), Digest(state.seed), Step(state.step), Digest(state.base),
                     frozenset(Address(node) for node in state.cohort) if trains else frozenset(),
+                    Digest(state.record or ZERO_DIGEST),
                 )  # fmt: skip
 
     def download(

@@ -43,7 +43,7 @@ def key_of(index: int) -> bytes:
     return (index + 1).to_bytes(32, "big")
 
 
-def small_spec(mode: str = "factors", codec: str = "mxint8", **rounds: int | float) -> specs.RunSpec:
+def small_spec(mode: str = "factors", codec: str = "mxint8", down: str = "f32", **rounds: int | float) -> specs.RunSpec:
     """A spec of two tensors; A spans three blocks."""
     settings = {"steps": 3, "round_seconds": 100, "grace_seconds": 50, "min_nodes": 2, "fraction": 1.0}
     return specs.RunSpec(
@@ -57,6 +57,7 @@ def small_spec(mode: str = "factors", codec: str = "mxint8", **rounds: int | flo
         rounds=specs.RoundSpec(**{**settings, "confirmations": 0, "max_cohort": 4096, **rounds}),  # type: ignore[arg-type]
         server_optimizer=specs.ServerOptimizerSpec("sgd", 1.0),
         codec=codec,
+        down=down,
         audit="public",
         salt="00" * 32,
     )

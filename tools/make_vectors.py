@@ -176,7 +176,8 @@ def record() -> list[Case]:
     opening = Opening(Round(3), Step(2), digest("seed"), Seconds(1_800_000_000), digest("base"), digest("hash 2"),
                       Block(17, digest("block")), roster, roster)  # fmt: skip
     closing = records.Closing(tuple(admitted), (late,), (missing,))
-    made = records.make(DOMAIN, digest("spec"), opening, digest("record 1"), closing, digest("adapter"))
+    made = records.make(DOMAIN, digest("spec"), opening, digest("record 1"), closing, digest("adapter"),
+                        digest("remainder"), digest("encoded step"))  # fmt: skip
     blob = records.encode(made)
     roll, seed, deadline = records.roll_of(made, blob), digest("next seed"), Seconds(1_800_000_100)
     sealed = {

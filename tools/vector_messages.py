@@ -53,6 +53,7 @@ def messages() -> list[Message]:
     state = pb.RoundState(
         phase=pb.ROUND_PHASE_INTAKE, round=3, step=2, seed=seed, deadline=1_800_000_000, base=word("base"),
         block_number=17, block_hash=word("block"), admitted=[node], cohort=[node, word("other", 20)], begun=[node],
+        record=word("record"),
     )  # fmt: skip
     run = word("run", 20)
     return [

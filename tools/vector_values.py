@@ -51,6 +51,7 @@ def small_spec(mode: str, codec: Codec) -> specs.RunSpec:
         rounds=specs.RoundSpec(3, 100, 50, 2, 0.07, 0, 4096),
         server_optimizer=specs.ServerOptimizerSpec("sgd", 1.0),
         codec=codec.name.lower(),
+        down="f32",
         audit="public",
         salt="00" * 32,
     )

@@ -21,17 +21,19 @@ Draw = Callable[[int], UInt16]
 CIPHER_BLOCK = 16
 
 
-def key_of(run: Address, step: Step, node: Address) -> bytes:
+def key_of(run: Address, step: Step, node: Address, purpose: bytes = b"codec") -> bytes:
     """Key of an update's stream, 32 bytes: SHA-256(run ‖ step, 4 bytes big endian ‖ node ‖ "codec")."""
-    return hashlib.sha256(run + step.to_bytes(4, "big") + node + b"codec").digest()
+    return hashlib.sha256(run + step.to_bytes(4, "big") + node + purpose).digest()
 
 
-def stream(key: bytes) -> Draw:
-    """The stream under a key: little-endian 16-bit words of AES-256-CTR."""
-    # Here, not above: the library costs 12 MiB, and an aggregator never draws.
+def stream(key: bytes, start: int = 0) -> Draw:
+    """The stream under a key from word number `start` on: little-endian 16-bit words of AES-256-CTR."""
+    # Here, not above: the library costs 12 MiB, and an aggregator draws only where the step travels encoded.
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-    encryptor = Cipher(algorithms.AES(key), modes.CTR(bytes(CIPHER_BLOCK))).encryptor()
+    counter, skipped = divmod(2 * start, CIPHER_BLOCK)
+    encryptor = Cipher(algorithms.AES(key), modes.CTR(counter.to_bytes(CIPHER_BLOCK, "big"))).encryptor()
+    encryptor.update(bytes(skipped))
     zeros, buffer = memoryview(bytes(2 * BLOCK)), bytearray(2 * BLOCK + CIPHER_BLOCK - 1)
     words = np.frombuffer(buffer, dtype="<u2", count=BLOCK)
 

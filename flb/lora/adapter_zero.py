@@ -2,7 +2,7 @@
 """Adapter 0 from a seed, without torch: B = 0, A uniform in ±1/√k (the bound of LoRA's usual Kaiming start).
 
 A = (2u - 1)/√k with u = (64-bit little-endian word >> 11) · 2^-53 from AES-256-CTR under the key
-SHA-256(seed as 8 bytes big endian ‖ tensor name), nonce and counter zero (docs/arithmetic.md 6).
+SHA-256(seed as 8 bytes big endian ‖ tensor name), nonce and counter zero (docs/arithmetic.md 7).
 """
 
 import hashlib

@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x66lb/v1/aggregator_service.proto\x12\x06\x66lb.v1\"\x0f\n\rGetRunRequest\"P\n\x0eGetRunResponse\x12\x0c\n\x04spec\x18\x01 \x01(\x0c\x12\x10\n\x08\x63hain_id\x18\x02 \x01(\x04\x12\x0b\n\x03run\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"u\n\x12OpenSessionRequest\x12\x0e\n\x04node\x18\x01 \x01(\x0cH\x00\x12(\n\x07session\x18\x02 \x01(\x0b\x32\x15.flb.v1.SignedSessionH\x00\x12\x10\n\x08\x63hain_id\x18\x03 \x01(\x04\x12\x0b\n\x03run\x18\x04 \x01(\x0c\x42\x06\n\x04step\"e\n\rSignedSession\x12\x0c\n\x04node\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x13\n\x0b\x63\x65rt_digest\x18\x03 \x01(\x0c\x12\x0f\n\x07\x65xpires\x18\x04 \x01(\x04\x12\x11\n\tsignature\x18\x05 \x01(\x0c\"V\n\x13OpenSessionResponse\x12&\n\tchallenge\x18\x01 \x01(\x0b\x32\x11.flb.v1.ChallengeH\x00\x12\x0f\n\x05token\x18\x02 \x01(\tH\x00\x42\x06\n\x04step\"+\n\tChallenge\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x0f\n\x07\x65xpires\x18\x02 \x01(\x04\"\x14\n\x12WatchRoundsRequest\"7\n\x13WatchRoundsResponse\x12\r\n\x05state\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\xd5\x01\n\nRoundState\x12!\n\x05phase\x18\x01 \x01(\x0e\x32\x12.flb.v1.RoundPhase\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0c\n\x04step\x18\x03 \x01(\r\x12\x0c\n\x04seed\x18\x04 \x01(\x0c\x12\x10\n\x08\x64\x65\x61\x64line\x18\x05 \x01(\x04\x12\x0c\n\x04\x62\x61se\x18\x06 \x01(\x0c\x12\x14\n\x0c\x62lock_number\x18\x07 \x01(\x04\x12\x12\n\nblock_hash\x18\x08 \x01(\x0c\x12\x10\n\x08\x61\x64mitted\x18\t \x03(\x0c\x12\x0e\n\x06\x63ohort\x18\n \x03(\x0c\x12\r\n\x05\x62\x65gun\x18\x0b \x03(\x0c\"5\n\x13\x44ownloadBlobRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"2\n\x14\x44ownloadBlobResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0c\n\x04size\x18\x02 \x01(\x04\"1\n\x12QueryUploadRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0c\n\x04seed\x18\x02 \x01(\x0c\"`\n\x13QueryUploadResponse\x12\x11\n\tcommitted\x18\x01 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12&\n\x07receipt\x18\x03 \x01(\x0b\x32\x15.flb.v1.SignedReceipt\"U\n\x13UploadUpdateRequest\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x14.flb.v1.UploadHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"]\n\x0cUploadHeader\x12(\n\x08manifest\x18\x01 \x01(\x0b\x32\x16.flb.v1.SignedManifest\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x13\n\x0b\x63odec_error\x18\x03 \x01(\x02\"\xe3\x01\n\x0eSignedManifest\x12\x0c\n\x04node\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0c\n\x04seed\x18\x03 \x01(\x0c\x12\x0c\n\x04spec\x18\x04 \x01(\x0c\x12\x0c\n\x04\x62\x61se\x18\x05 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x06 \x01(\x0c\x12\x13\n\x0btensor_root\x18\x07 \x01(\x0c\x12\x14\n\x0c\x64\x61taset_root\x18\x08 \x01(\x0c\x12\x0c\n\x04size\x18\t \x01(\x04\x12\x10\n\x08\x65xamples\x18\n \x01(\x04\x12\x1c\n\x05\x63odec\x18\x0b \x01(\x0e\x32\r.flb.v1.Codec\x12\x11\n\tsignature\x18\x0c \x01(\x0c\">\n\x14UploadUpdateResponse\x12&\n\x07receipt\x18\x01 \x01(\x0b\x32\x15.flb.v1.SignedReceipt\"\xb8\x01\n\rSignedReceipt\x12\x0c\n\x04node\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0c\n\x04seed\x18\x03 \x01(\x0c\x12\x0c\n\x04spec\x18\x04 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x05 \x01(\x0c\x12\x13\n\x0btensor_root\x18\x06 \x01(\x0c\x12\x14\n\x0c\x64\x61taset_root\x18\x07 \x01(\x0c\x12\x0e\n\x06weight\x18\x08 \x01(\x04\x12\x10\n\x08manifest\x18\t \x01(\x0c\x12\x11\n\tsignature\x18\n \x01(\x0c\"%\n\x14GetRoundAuditRequest\x12\r\n\x05round\x18\x01 \x01(\r\"I\n\x15GetRoundAuditResponse\x12\x0e\n\x06record\x18\x01 \x01(\x0c\x12\x0f\n\x07\x61\x64\x61pter\x18\x02 \x01(\x0c\x12\x0f\n\x07updates\x18\x03 \x03(\x0c*\xc0\x01\n\nRoundPhase\x12\x1b\n\x17ROUND_PHASE_UNSPECIFIED\x10\x00\x12\x17\n\x13ROUND_PHASE_WAITING\x10\x01\x12\x16\n\x12ROUND_PHASE_INTAKE\x10\x02\x12\x19\n\x15ROUND_PHASE_COMBINING\x10\x03\x12\x17\n\x13ROUND_PHASE_ROLLING\x10\x04\x12\x18\n\x14ROUND_PHASE_FINISHED\x10\x05\x12\x16\n\x12ROUND_PHASE_OPENED\x10\x06*a\n\x05\x43odec\x12\x15\n\x11\x43ODEC_UNSPECIFIED\x10\x00\x12\r\n\tCODEC_F32\x10\x01\x12\x0e\n\nCODEC_BF16\x10\x02\x12\x10\n\x0c\x43ODEC_MXINT8\x10\x03\x12\x10\n\x0c\x43ODEC_MXINT4\x10\x04\x32\x8e\x04\n\x11\x41ggregatorService\x12\x37\n\x06GetRun\x12\x15.flb.v1.GetRunRequest\x1a\x16.flb.v1.GetRunResponse\x12\x46\n\x0bOpenSession\x12\x1a.flb.v1.OpenSessionRequest\x1a\x1b.flb.v1.OpenSessionResponse\x12H\n\x0bWatchRounds\x12\x1a.flb.v1.WatchRoundsRequest\x1a\x1b.flb.v1.WatchRoundsResponse0\x01\x12K\n\x0c\x44ownloadBlob\x12\x1b.flb.v1.DownloadBlobRequest\x1a\x1c.flb.v1.DownloadBlobResponse0\x01\x12\x46\n\x0bQueryUpload\x12\x1a.flb.v1.QueryUploadRequest\x1a\x1b.flb.v1.QueryUploadResponse\x12K\n\x0cUploadUpdate\x12\x1b.flb.v1.UploadUpdateRequest\x1a\x1c.flb.v1.UploadUpdateResponse(\x01\x12L\n\rGetRoundAudit\x12\x1c.flb.v1.GetRoundAuditRequest\x1a\x1d.flb.v1.GetRoundAuditResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x66lb/v1/aggregator_service.proto\x12\x06\x66lb.v1\"\x0f\n\rGetRunRequest\"P\n\x0eGetRunResponse\x12\x0c\n\x04spec\x18\x01 \x01(\x0c\x12\x10\n\x08\x63hain_id\x18\x02 \x01(\x04\x12\x0b\n\x03run\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"u\n\x12OpenSessionRequest\x12\x0e\n\x04node\x18\x01 \x01(\x0cH\x00\x12(\n\x07session\x18\x02 \x01(\x0b\x32\x15.flb.v1.SignedSessionH\x00\x12\x10\n\x08\x63hain_id\x18\x03 \x01(\x04\x12\x0b\n\x03run\x18\x04 \x01(\x0c\x42\x06\n\x04step\"e\n\rSignedSession\x12\x0c\n\x04node\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x13\n\x0b\x63\x65rt_digest\x18\x03 \x01(\x0c\x12\x0f\n\x07\x65xpires\x18\x04 \x01(\x04\x12\x11\n\tsignature\x18\x05 \x01(\x0c\"V\n\x13OpenSessionResponse\x12&\n\tchallenge\x18\x01 \x01(\x0b\x32\x11.flb.v1.ChallengeH\x00\x12\x0f\n\x05token\x18\x02 \x01(\tH\x00\x42\x06\n\x04step\"+\n\tChallenge\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x0f\n\x07\x65xpires\x18\x02 \x01(\x04\"\x14\n\x12WatchRoundsRequest\"7\n\x13WatchRoundsResponse\x12\r\n\x05state\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\xe5\x01\n\nRoundState\x12!\n\x05phase\x18\x01 \x01(\x0e\x32\x12.flb.v1.RoundPhase\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0c\n\x04step\x18\x03 \x01(\r\x12\x0c\n\x04seed\x18\x04 \x01(\x0c\x12\x10\n\x08\x64\x65\x61\x64line\x18\x05 \x01(\x04\x12\x0c\n\x04\x62\x61se\x18\x06 \x01(\x0c\x12\x14\n\x0c\x62lock_number\x18\x07 \x01(\x04\x12\x12\n\nblock_hash\x18\x08 \x01(\x0c\x12\x10\n\x08\x61\x64mitted\x18\t \x03(\x0c\x12\x0e\n\x06\x63ohort\x18\n \x03(\x0c\x12\r\n\x05\x62\x65gun\x18\x0b \x03(\x0c\x12\x0e\n\x06record\x18\x0c \x01(\x0c\"5\n\x13\x44ownloadBlobRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"2\n\x14\x44ownloadBlobResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0c\n\x04size\x18\x02 \x01(\x04\"1\n\x12QueryUploadRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0c\n\x04seed\x18\x02 \x01(\x0c\"`\n\x13QueryUploadResponse\x12\x11\n\tcommitted\x18\x01 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12&\n\x07receipt\x18\x03 \x01(\x0b\x32\x15.flb.v1.SignedReceipt\"U\n\x13UploadUpdateRequest\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x14.flb.v1.UploadHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"]\n\x0cUploadHeader\x12(\n\x08manifest\x18\x01 \x01(\x0b\x32\x16.flb.v1.SignedManifest\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x13\n\x0b\x63odec_error\x18\x03 \x01(\x02\"\xe3\x01\n\x0eSignedManifest\x12\x0c\n\x04node\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0c\n\x04seed\x18\x03 \x01(\x0c\x12\x0c\n\x04spec\x18\x04 \x01(\x0c\x12\x0c\n\x04\x62\x61se\x18\x05 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x06 \x01(\x0c\x12\x13\n\x0btensor_root\x18\x07 \x01(\x0c\x12\x14\n\x0c\x64\x61taset_root\x18\x08 \x01(\x0c\x12\x0c\n\x04size\x18\t \x01(\x04\x12\x10\n\x08\x65xamples\x18\n \x01(\x04\x12\x1c\n\x05\x63odec\x18\x0b \x01(\x0e\x32\r.flb.v1.Codec\x12\x11\n\tsignature\x18\x0c \x01(\x0c\">\n\x14UploadUpdateResponse\x12&\n\x07receipt\x18\x01 \x01(\x0b\x32\x15.flb.v1.SignedReceipt\"\xb8\x01\n\rSignedReceipt\x12\x0c\n\x04node\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0c\n\x04seed\x18\x03 \x01(\x0c\x12\x0c\n\x04spec\x18\x04 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x05 \x01(\x0c\x12\x13\n\x0btensor_root\x18\x06 \x01(\x0c\x12\x14\n\x0c\x64\x61taset_root\x18\x07 \x01(\x0c\x12\x0e\n\x06weight\x18\x08 \x01(\x04\x12\x10\n\x08manifest\x18\t \x01(\x0c\x12\x11\n\tsignature\x18\n \x01(\x0c\"%\n\x14GetRoundAuditRequest\x12\r\n\x05round\x18\x01 \x01(\r\"I\n\x15GetRoundAuditResponse\x12\x0e\n\x06record\x18\x01 \x01(\x0c\x12\x0f\n\x07\x61\x64\x61pter\x18\x02 \x01(\x0c\x12\x0f\n\x07updates\x18\x03 \x03(\x0c*\xc0\x01\n\nRoundPhase\x12\x1b\n\x17ROUND_PHASE_UNSPECIFIED\x10\x00\x12\x17\n\x13ROUND_PHASE_WAITING\x10\x01\x12\x16\n\x12ROUND_PHASE_INTAKE\x10\x02\x12\x19\n\x15ROUND_PHASE_COMBINING\x10\x03\x12\x17\n\x13ROUND_PHASE_ROLLING\x10\x04\x12\x18\n\x14ROUND_PHASE_FINISHED\x10\x05\x12\x16\n\x12ROUND_PHASE_OPENED\x10\x06*a\n\x05\x43odec\x12\x15\n\x11\x43ODEC_UNSPECIFIED\x10\x00\x12\r\n\tCODEC_F32\x10\x01\x12\x0e\n\nCODEC_BF16\x10\x02\x12\x10\n\x0c\x43ODEC_MXINT8\x10\x03\x12\x10\n\x0c\x43ODEC_MXINT4\x10\x04\x32\x8e\x04\n\x11\x41ggregatorService\x12\x37\n\x06GetRun\x12\x15.flb.v1.GetRunRequest\x1a\x16.flb.v1.GetRunResponse\x12\x46\n\x0bOpenSession\x12\x1a.flb.v1.OpenSessionRequest\x1a\x1b.flb.v1.OpenSessionResponse\x12H\n\x0bWatchRounds\x12\x1a.flb.v1.WatchRoundsRequest\x1a\x1b.flb.v1.WatchRoundsResponse0\x01\x12K\n\x0c\x44ownloadBlob\x12\x1b.flb.v1.DownloadBlobRequest\x1a\x1c.flb.v1.DownloadBlobResponse0\x01\x12\x46\n\x0bQueryUpload\x12\x1a.flb.v1.QueryUploadRequest\x1a\x1b.flb.v1.QueryUploadResponse\x12K\n\x0cUploadUpdate\x12\x1b.flb.v1.UploadUpdateRequest\x1a\x1c.flb.v1.UploadUpdateResponse(\x01\x12L\n\rGetRoundAudit\x12\x1c.flb.v1.GetRoundAuditRequest\x1a\x1d.flb.v1.GetRoundAuditResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'flb.v1.aggregator_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROUNDPHASE']._serialized_start=1826
-  _globals['_ROUNDPHASE']._serialized_end=2018
-  _globals['_CODEC']._serialized_start=2020
-  _globals['_CODEC']._serialized_end=2117
+  _globals['_ROUNDPHASE']._serialized_start=1842
+  _globals['_ROUNDPHASE']._serialized_end=2034
+  _globals['_CODEC']._serialized_start=2036
+  _globals['_CODEC']._serialized_end=2133
   _globals['_GETRUNREQUEST']._serialized_start=43
   _globals['_GETRUNREQUEST']._serialized_end=58
   _globals['_GETRUNRESPONSE']._serialized_start=60
@@ -52,29 +52,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHROUNDSRESPONSE']._serialized_start=519
   _globals['_WATCHROUNDSRESPONSE']._serialized_end=574
   _globals['_ROUNDSTATE']._serialized_start=577
-  _globals['_ROUNDSTATE']._serialized_end=790
-  _globals['_DOWNLOADBLOBREQUEST']._serialized_start=792
-  _globals['_DOWNLOADBLOBREQUEST']._serialized_end=845
-  _globals['_DOWNLOADBLOBRESPONSE']._serialized_start=847
-  _globals['_DOWNLOADBLOBRESPONSE']._serialized_end=897
-  _globals['_QUERYUPLOADREQUEST']._serialized_start=899
-  _globals['_QUERYUPLOADREQUEST']._serialized_end=948
-  _globals['_QUERYUPLOADRESPONSE']._serialized_start=950
-  _globals['_QUERYUPLOADRESPONSE']._serialized_end=1046
-  _globals['_UPLOADUPDATEREQUEST']._serialized_start=1048
-  _globals['_UPLOADUPDATEREQUEST']._serialized_end=1133
-  _globals['_UPLOADHEADER']._serialized_start=1135
-  _globals['_UPLOADHEADER']._serialized_end=1228
-  _globals['_SIGNEDMANIFEST']._serialized_start=1231
-  _globals['_SIGNEDMANIFEST']._serialized_end=1458
-  _globals['_UPLOADUPDATERESPONSE']._serialized_start=1460
-  _globals['_UPLOADUPDATERESPONSE']._serialized_end=1522
-  _globals['_SIGNEDRECEIPT']._serialized_start=1525
-  _globals['_SIGNEDRECEIPT']._serialized_end=1709
-  _globals['_GETROUNDAUDITREQUEST']._serialized_start=1711
-  _globals['_GETROUNDAUDITREQUEST']._serialized_end=1748
-  _globals['_GETROUNDAUDITRESPONSE']._serialized_start=1750
-  _globals['_GETROUNDAUDITRESPONSE']._serialized_end=1823
-  _globals['_AGGREGATORSERVICE']._serialized_start=2120
-  _globals['_AGGREGATORSERVICE']._serialized_end=2646
+  _globals['_ROUNDSTATE']._serialized_end=806
+  _globals['_DOWNLOADBLOBREQUEST']._serialized_start=808
+  _globals['_DOWNLOADBLOBREQUEST']._serialized_end=861
+  _globals['_DOWNLOADBLOBRESPONSE']._serialized_start=863
+  _globals['_DOWNLOADBLOBRESPONSE']._serialized_end=913
+  _globals['_QUERYUPLOADREQUEST']._serialized_start=915
+  _globals['_QUERYUPLOADREQUEST']._serialized_end=964
+  _globals['_QUERYUPLOADRESPONSE']._serialized_start=966
+  _globals['_QUERYUPLOADRESPONSE']._serialized_end=1062
+  _globals['_UPLOADUPDATEREQUEST']._serialized_start=1064
+  _globals['_UPLOADUPDATEREQUEST']._serialized_end=1149
+  _globals['_UPLOADHEADER']._serialized_start=1151
+  _globals['_UPLOADHEADER']._serialized_end=1244
+  _globals['_SIGNEDMANIFEST']._serialized_start=1247
+  _globals['_SIGNEDMANIFEST']._serialized_end=1474
+  _globals['_UPLOADUPDATERESPONSE']._serialized_start=1476
+  _globals['_UPLOADUPDATERESPONSE']._serialized_end=1538
+  _globals['_SIGNEDRECEIPT']._serialized_start=1541
+  _globals['_SIGNEDRECEIPT']._serialized_end=1725
+  _globals['_GETROUNDAUDITREQUEST']._serialized_start=1727
+  _globals['_GETROUNDAUDITREQUEST']._serialized_end=1764
+  _globals['_GETROUNDAUDITRESPONSE']._serialized_start=1766
+  _globals['_GETROUNDAUDITRESPONSE']._serialized_end=1839
+  _globals['_AGGREGATORSERVICE']._serialized_start=2136
+  _globals['_AGGREGATORSERVICE']._serialized_end=2662
 # @@protoc_insertion_point(module_scope)

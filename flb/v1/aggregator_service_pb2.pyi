@@ -108,7 +108,7 @@ class WatchRoundsResponse(_message.Message):
     def __init__(self, state: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class RoundState(_message.Message):
-    __slots__ = ("phase", "round", "step", "seed", "deadline", "base", "block_number", "block_hash", "admitted", "cohort", "begun")
+    __slots__ = ("phase", "round", "step", "seed", "deadline", "base", "block_number", "block_hash", "admitted", "cohort", "begun", "record")
     PHASE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
@@ -120,6 +120,7 @@ class RoundState(_message.Message):
     ADMITTED_FIELD_NUMBER: _ClassVar[int]
     COHORT_FIELD_NUMBER: _ClassVar[int]
     BEGUN_FIELD_NUMBER: _ClassVar[int]
+    RECORD_FIELD_NUMBER: _ClassVar[int]
     phase: RoundPhase
     round: int
     step: int
@@ -131,7 +132,8 @@ class RoundState(_message.Message):
     admitted: _containers.RepeatedScalarFieldContainer[bytes]
     cohort: _containers.RepeatedScalarFieldContainer[bytes]
     begun: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, phase: _Optional[_Union[RoundPhase, str]] = ..., round: _Optional[int] = ..., step: _Optional[int] = ..., seed: _Optional[bytes] = ..., deadline: _Optional[int] = ..., base: _Optional[bytes] = ..., block_number: _Optional[int] = ..., block_hash: _Optional[bytes] = ..., admitted: _Optional[_Iterable[bytes]] = ..., cohort: _Optional[_Iterable[bytes]] = ..., begun: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    record: bytes
+    def __init__(self, phase: _Optional[_Union[RoundPhase, str]] = ..., round: _Optional[int] = ..., step: _Optional[int] = ..., seed: _Optional[bytes] = ..., deadline: _Optional[int] = ..., base: _Optional[bytes] = ..., block_number: _Optional[int] = ..., block_hash: _Optional[bytes] = ..., admitted: _Optional[_Iterable[bytes]] = ..., cohort: _Optional[_Iterable[bytes]] = ..., begun: _Optional[_Iterable[bytes]] = ..., record: _Optional[bytes] = ...) -> None: ...
 
 class DownloadBlobRequest(_message.Message):
     __slots__ = ("digest", "offset")

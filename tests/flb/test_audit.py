@@ -134,3 +134,10 @@ def test_finding__in_words__says_where() -> None:
     text = str(Finding("it differs", 3, members(1)[0].node, "t"))  # type: ignore[arg-type]
     assert text == f"round 3, node 0x{members(1)[0].node.hex()}, tensor t: it differs"
     assert str(Finding("it differs")) == "run: it differs"
+
+
+@pytest.mark.parametrize("name", ["optimizer_state", "down"])
+def test_check_record__encoded_step_in_a_run_whose_adapter_travels_whole__is_found(name: str) -> None:
+    record, rolled, opened, _ = world()
+    found = findings(dataclasses.replace(record, **{name: OTHER}), rolled, opened)
+    assert any(f"the record's {name} does not fit a run with down: f32" in text for text in found)

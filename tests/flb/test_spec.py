@@ -59,6 +59,7 @@ def test_decode__wrong_form__names_the_field(path: str, value: Any, words: str) 
         ("lora.mode", "stack", "choose factors or alternate"),
         ("server_optimizer.name", "adam", "choose sgd"),
         ("audit", "all", "members, public or off"),
+        ("down", "mxint4", "f32 or mxint8"),
         ("rounds.fraction", 0.0, "above 0"),
         ("rounds.steps", 0, "at least 1"),
     ],
@@ -85,3 +86,10 @@ def test_check__a_tensor_named_like_scales__is_refused() -> None:
     tensors = (TensorSpec("t", (32,)), TensorSpec("t.scale", (1,)))
     with pytest.raises(Refused, match="named like a codec's scales"):
         specs.check(dataclasses.replace(small_spec(), tensors=tensors))
+
+
+def test_check__step_that_no_scale_holds__is_refused_where_it_travels_encoded() -> None:
+    huge = dataclasses.replace(small_spec().server_optimizer, learning_rate=1e35)
+    specs.check(dataclasses.replace(small_spec(), server_optimizer=huge))
+    with pytest.raises(Refused, match="lower the learning rate"):
+        specs.check(dataclasses.replace(small_spec(down="mxint8"), server_optimizer=huge))

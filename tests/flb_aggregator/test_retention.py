@@ -102,3 +102,18 @@ def test_delete_others__young_and_foreign_files__stay(tmp_path: Path) -> None:
     assert store.delete_others({kept}, born) == 0, "it is not older than that"
     assert store.delete_others({kept}, born + 60) == 1
     assert sorted(path.name for path in store.folder.iterdir()) == sorted([kept.hex(), "note"])
+
+
+def step_of(record: Digest) -> tuple[Digest, ...]:
+    """Every record names an encoded step and a remainder of its own."""
+    name = record.rstrip(b".").decode()
+    return (digest(f"step of {name}"), digest(f"state of {name}"))
+
+
+@pytest.mark.parametrize(("keep", "kept"), [(None, {1, 2, 3}), (1, {2, 3}), (2, {1, 2, 3}), (9, {1, 2, 3})])
+def test_needed__encoded_steps__stay_with_the_updates_and_the_remainder_that_those_start_from(
+    keep: int | None, kept: set[int]
+) -> None:
+    found = retention.needed(registry("rrr").view(), State(SPEC.rounds), updates_of, keep, step_of)
+    for what in ("step", "state"):
+        assert {n for n in (1, 2, 3) if digest(f"{what} of record {n}") in found} == kept

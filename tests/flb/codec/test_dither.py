@@ -26,6 +26,11 @@ def test_stream__pieces_of_any_size__join() -> None:
     assert draw()(BLOCK).size == BLOCK
 
 
+@pytest.mark.parametrize("start", [1, 7, 8, 333])
+def test_stream__from_a_word_on__goes_on_as_the_whole(start: int) -> None:
+    assert np.array_equal(dither.stream(KEY, start)(100), draw()(start + 100)[start:])
+
+
 def test_key_of__run_step_and_node__decide() -> None:
     other = Address(b"\x33" * 20)
     keys = {KEY, dither.key_of(other, STEP, NODE), dither.key_of(RUN, STEP, other), dither.key_of(RUN, Step(8), NODE)}

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a closed round comes to, on disk: the adapter, its folder, the encoded step with its remainder, the record.
+
+Pure in its inputs: called again after a restart it writes the same bytes.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from flb import down, records
+from flb.errors import BadMessage, CorruptStore
+from flb.records import Closing, Roll
+from flb.spec import RunSpec
+from flb.store import BlobStore
+from flb.types import ZERO_DIGEST, Address, Digest, Domain, Opening, Step
+from flb_aggregator.encoded_step import Down
+from flb_aggregator.pipeline import Input, combine
+from flb_aggregator.publish import publish_folder
+
+
+def make(
+    spec: RunSpec,
+    spec_digest: Digest,
+    domain: Domain,
+    opening: Opening,
+    closing: Closing,
+    previous: Digest,
+    blobs: BlobStore,
+    adapters: Path,
+) -> Roll:
+    """Combine, publish, record; `previous` is the last sealed round's record, zero for none. Raises CorruptStore."""
+    inputs = [Input(admitted.weight, blobs.path(admitted.manifest.digest)) for admitted in closing.admitted]
+    state = state_before(previous, blobs) if down.encodes(spec) else None
+    adapter, left, step = blobs_of(
+        spec, domain.run, opening.step, opening.base, blobs.path(opening.base), state, inputs, blobs
+    )
+    publish_folder(adapters, spec, opening.step, blobs, adapter)
+    record = records.make(domain, spec_digest, opening, previous, closing, adapter, left, step)
+    blob = records.encode(record)
+    blobs.put(blob)
+    return records.roll_of(record, blob)
+
+
+def blobs_of(
+    spec: RunSpec,
+    run: Address,
+    step: Step,
+    base: Digest,
+    base_path: Path,
+    state: Path | None,
+    inputs: Sequence[Input],
+    blobs: BlobStore,
+) -> tuple[Digest, Digest, Digest]:
+    """Write what a step makes; digests of adapter, remainder and encoded step, the latter two zero in a run whose
+    adapter travels whole. `state` is the remainder that the step before left."""
+    with blobs.writer() as out:
+        if not down.encodes(spec):
+            combine(spec, step, base_path, inputs, out.write)
+            return out.commit(), ZERO_DIGEST, ZERO_DIGEST
+        with blobs.writer() as step_out, blobs.writer() as state_out:
+            to = Down(run, base, state, step_out.write, state_out.write)
+            combine(spec, step, base_path, inputs, out.write, to=to)
+            return out.commit(), state_out.commit(), step_out.commit()
+
+
+def state_before(previous: Digest, blobs: BlobStore) -> Path | None:
+    """The remainder that the last sealed round left; None before the first. Raises CorruptStore."""
+    if previous == ZERO_DIGEST:
+        return None
+    try:
+        return blobs.path(records.decode(blobs.get(previous)).optimizer_state)
+    except BadMessage as error:
+        raise CorruptStore(f"the record {previous.hex()} is not one of this program", "restore it") from error

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recomputing a run whose steps travel encoded: exact, and every blob and digest that differs is named."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from flb import events as chain
+from flb import records
+from flb.records import Record
+from flb.types import Digest
+from flb_cli.replay import Report, replay
+from tests.flb_node.test_download import seal
+from tests.served import Served, serve
+from tests.sim import DOMAIN, small_spec
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    """Two sealed rounds of a run of three steps."""
+    with serve(tmp_path / "aggregator", small_spec(down="mxint8")) as running:
+        for _ in range(2):
+            seal(running, tmp_path)
+        yield running
+
+
+def replayed(served: Served, hidden: frozenset[Digest] = frozenset()) -> Report:
+    blobs = served.daemon.blobs
+    return replay(
+        served.registry.events, DOMAIN,
+        lambda digest: blobs.path(digest) if blobs.has(digest) and digest not in hidden else None,
+    )  # fmt: skip
+
+
+def record(served: Served, number: int) -> Record:
+    return records.decode(served.daemon.blobs.get(served.daemon.view.rolls[number - 1].record_digest))
+
+
+def flip(served: Served, digest: Digest) -> None:
+    path = served.daemon.blobs.path(digest)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def test_replay__honest_run__is_exact(served: Served) -> None:
+    report = replayed(served)
+    assert (report.verdict, report.findings, report.unchecked) == ("exact", [], [])
+    assert any("2 of 2 adapters were recomputed" in text for text in report.proved)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize(
+    ("digest_of", "what"),
+    [(lambda made: made.optimizer_state, "remainder"), (lambda made: made.down, "encoded step")],
+    ids=["remainder", "step"],
+)
+def test_replay__one_bit_of_a_published_blob__names_the_round(
+    served: Served, number: int, digest_of: Callable[[Record], Digest], what: str
+) -> None:
+    flip(served, digest_of(record(served, number)))
+    report = replayed(served)
+    assert report.verdict == "fail"
+    assert [(f.round, f.what) for f in report.findings] == [
+        (number, f"the published {what}'s bytes differ from the digest in the record")
+    ]
+
+
+@pytest.mark.parametrize(("name", "what"), [("optimizer_state", "remainder"), ("down", "encoded step")])
+def test_replay__record_with_another_digest__names_the_round(served: Served, name: str, what: str) -> None:
+    """A lying aggregator signs and rolls a record of its own making."""
+    made = record(served, 2)
+    lie = records.encode(dataclasses.replace(made, **{name: Digest(b"\x05" * 32)}))
+    digest = served.daemon.blobs.put(lie)
+    events = served.registry.events
+    place = next(i for i, e in enumerate(events) if isinstance(e, chain.ChainRoundRolled) and e.round == 2)
+    rolled = events[place]
+    assert isinstance(rolled, chain.ChainRoundRolled)
+    told = dataclasses.replace(rolled, record_digest=digest)
+    report = replay(
+        [*events[:place], told, *events[place + 1 :]], DOMAIN,
+        lambda wanted: served.daemon.blobs.path(wanted) if served.daemon.blobs.has(wanted) else None,
+    )  # fmt: skip
+    assert (2, f"the {what} in the record is not what the admitted updates make") in [
+        (finding.round, finding.what) for finding in report.findings
+    ]
+
+
+def test_replay__round_before_cannot_be_recomputed__takes_its_published_remainder(served: Served) -> None:
+    first = record(served, 1)
+    update = first.closing.admitted[0].manifest.digest
+    report = replayed(served, frozenset({update}))
+    # both rounds' updates have salts of their own, so the second one is seen whole
+    assert report.findings == [] and report.verdict == "partial"
+    assert [bool(line.get("recomputed")) for line in report.rounds] == [False, True]
+    report = replayed(served, frozenset({update, first.optimizer_state}))
+    assert "round 2: the remainder of the step before cannot be seen, not recomputed" in report.unchecked
+    flip(served, first.optimizer_state)
+    report = replayed(served, frozenset({update}))
+    assert [(f.round, f.what) for f in report.findings] == [
+        (2, "the remainder that it starts from differs from the record before")
+    ]
