@@ -23,8 +23,9 @@ def test_rotation__asked_by_a_signal_and_by_a_file_across_a_kill__loses_no_round
     with make("rotation") as federation:
         federation.settings = {**federation.settings, "run": {**federation.settings["run"], "steps": 3}}
         federation.start()
-        first = federation.view().cert_digest
-        assert first != ZERO_DIGEST and not federation.view().uri.startswith("http")
+        view = federation.await_view(lambda view: bool(view.uri), 30)
+        first = view.cert_digest
+        assert first != ZERO_DIGEST and not view.uri.startswith("http")
         federation.children["aggregator"].process.send_signal(signal.SIGHUP)
         view = federation.await_view(lambda view: view.cert_digest != first and view.next_cert_digest == ZERO_DIGEST)
         second = view.cert_digest
