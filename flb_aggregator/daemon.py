@@ -185,7 +185,8 @@ class Daemon:
         work = partial(
             retention.collect, self.blobs, self.view, self.state, own, self.keep_updates, self.now() - YOUNG_SECONDS
         )
-        self.log(f"deleted {await asyncio.to_thread(work)} blobs that no round needs")
+        if deleted := await asyncio.to_thread(work):
+            self.log(f"deleted {deleted} blobs that no round needs")
         async with self.turn:
             if self.view.opening:
                 await asyncio.to_thread(self.journal.forget, Round(self.view.opening.round - KEPT))

@@ -8,8 +8,8 @@ full is told when to come back.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from flb.errors import Busy
@@ -138,17 +138,18 @@ class Held:
     most: int
     counts: dict[Hashable, int] = field(default_factory=dict)
 
-    def enter(self, key: Hashable, what: str) -> None:
-        """One more. Raises Busy beyond `most`; then nothing is counted."""
+    @contextmanager
+    def stream(self, key: Hashable, what: str) -> Iterator[None]:
+        """One more for the length of a block. Raises Busy beyond `most`; then nothing is counted."""
         if self.counts.get(key, 0) >= self.most:
             raise Busy(f"{what} holds {self.most} streams open", "close one first", RETRY_SECONDS)
         self.counts[key] = self.counts.get(key, 0) + 1
-
-    def leave(self, key: Hashable) -> None:
-        """One less."""
-        left = self.counts.pop(key, 1) - 1
-        if left > 0:
-            self.counts[key] = left
+        try:
+            yield
+        finally:
+            left = self.counts.pop(key) - 1
+            if left > 0:
+                self.counts[key] = left
 
 
 def host_of(peer: str) -> str:

@@ -28,9 +28,6 @@ from flb_aggregator.encoded_step import Down, Encoder, StepWriter, Write
 from flb_aggregator.in_order import in_order
 from flb_aggregator.spans import PIECE, SPAN, Made, Span, spans
 
-ADAPTER_METADATA = {"format": "pt"}
-"""What readers of PEFT adapters expect."""
-
 KEPT_OPEN = 256
 """Updates whose files stay open; the others are opened for each block, so that a cohort has no limit."""
 
@@ -58,7 +55,7 @@ def combine(
     most two. So do the writers of `to`, with which the adapter moves by the encoded step. Raises CorruptStore where a
     blob that was checked before is shorter now.
     """
-    header = container.encode_header(spec.tensors, "F32", ADAPTER_METADATA)
+    header = container.adapter_header(spec.tensors)
     write(header)
     state = [to.state] if to is not None and to.state is not None else []
     with Files([base, *(item.path for item in inputs), *state]) as files:

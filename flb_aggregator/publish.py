@@ -10,13 +10,12 @@ from flb.spec import LoraSpec, RunSpec
 from flb.store import BlobStore, digest_of_file, sync_folder, write_atomic
 from flb.types import Digest, Step, TensorSpec
 from flb.wire import container
-from flb_aggregator.pipeline import ADAPTER_METADATA
 
 
 def make_adapter_zero(tensors: tuple[TensorSpec, ...], seed: int, store: BlobStore) -> Digest:
     """Write adapter 0 into the store; the same spec gives the same bytes everywhere."""
     with store.writer() as out:
-        out.write(container.encode_header(tensors, "F32", ADAPTER_METADATA))
+        out.write(container.adapter_header(tensors))
         for tensor in tensors:
             for block in adapter_zero.blocks(tensor, seed):
                 out.write(block.astype("<f4", copy=False).data.cast("B"))

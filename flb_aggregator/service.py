@@ -7,7 +7,7 @@ code travels in the trailing metadata `flb-code`. The two bulk calls are `flb_ag
 
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,6 +53,7 @@ class Service(pb_grpc.AggregatorServiceServicer):
     host_calls: Rate = field(init=False)
     node_streams: Held = field(default_factory=lambda: Held(NODE_STREAMS))
     host_streams: Held = field(default_factory=lambda: Held(HOST_STREAMS))
+    told: pb.WatchRoundsResponse = field(default_factory=pb.WatchRoundsResponse)
 
     def __post_init__(self) -> None:
         self.transfers = Transfers(self.daemon)
@@ -60,32 +61,29 @@ class Service(pb_grpc.AggregatorServiceServicer):
         self.host_calls = Rate(*HOST_CALLS, time.monotonic)
 
     @asynccontextmanager
-    async def guarded(self, context: Context, request: object, stream: bool = False) -> AsyncIterator[None]:
-        """Limits before, and the fault of the block as the call's status. A `request` of None could not be read."""
+    async def guarded(self, context: Context, request: object, stream: bool = False) -> AsyncIterator[Address | None]:
+        """Limits before, and the fault of the block as the call's status; gives the member who calls, if it is one.
+
+        A `request` of None could not be read. Streams of callers without a session count together, so that they never
+        hold more than a share of what members need.
+        """
         node, host = self.caller(context), host_of(context.peer())
-        who, name = (node, "0x" + node.hex()) if node is not None else (host, host)
-        strangers = node is None and stream
-        calls = self.host_calls if node is None else self.node_calls
-        streams = self.host_streams if node is None else self.node_streams
-        entered = shared = False
         try:
-            calls.take(who, name)
-            if stream:
-                streams.enter(who, name)
-                entered = True
-            if strangers:  # together they never hold more than a share of what members need
-                streams.enter(STRANGERS, STRANGERS)
-                shared = True
-            if request is None:
-                raise BadMessage("the request is malformed", "update the other side")
-            yield
+            with ExitStack() as held:
+                if node is None:
+                    self.host_calls.take(host, host)
+                    streams = self.host_streams.stream(STRANGERS, STRANGERS)
+                else:
+                    name = "0x" + node.hex()
+                    self.node_calls.take(node, name)
+                    streams = self.node_streams.stream(node, name)
+                if stream:
+                    held.enter_context(streams)
+                if request is None:
+                    raise BadMessage("the request is malformed", "update the other side")
+                yield node
         except FLBError as error:
             await refuse(context, error)
-        finally:
-            if entered:
-                streams.leave(who)
-            if shared:
-                streams.leave(STRANGERS)
 
     def caller(self, context: Context) -> Address | None:
         """The member behind the session token, if there is one."""
@@ -93,13 +91,6 @@ class Service(pb_grpc.AggregatorServiceServicer):
             if key == "authorization" and isinstance(value, str):
                 return self.sessions.node_of(value.removeprefix("Bearer "), self.daemon.view.members)
         return None
-
-    def member(self, context: Context) -> Address:
-        """The member behind the session token. Raises BadSignature."""
-        node = self.caller(context)
-        if node is None:
-            raise BadSignature("this call needs a session", "open one with OpenSession")
-        return node
 
     async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.GetRunResponse:
         """The spec, signed."""
@@ -126,19 +117,24 @@ class Service(pb_grpc.AggregatorServiceServicer):
         self, request: pb.WatchRoundsRequest, context: Context
     ) -> AsyncIterator[pb.WatchRoundsResponse]:
         """The present state, then every change."""
-        async with self.guarded(context, request, stream=True):
-            self.member(context)
+        async with self.guarded(context, request, stream=True) as caller:
+            member(caller)
             last = b""
             while True:
                 async with self.daemon.changed:
-                    state = self.round_state().SerializeToString(deterministic=True)
-                    while state == last:
+                    while (told := self.signed_state()).state == last:
                         await self.daemon.changed.wait()
-                        state = self.round_state().SerializeToString(deterministic=True)
-                last = state
-                hashed = identity.statement_hash("flb.v1.RoundState", state)
-                signed = identity.sign(self.daemon.key, self.daemon.domain, hashed)
-                yield pb.WatchRoundsResponse(state=state, signature=signed)
+                last = told.state
+                yield told
+
+    def signed_state(self) -> pb.WatchRoundsResponse:
+        """What the machine says now, signed once for all watchers."""
+        state = self.round_state().SerializeToString(deterministic=True)
+        if state != self.told.state:
+            hashed = identity.statement_hash("flb.v1.RoundState", state)
+            signed = identity.sign(self.daemon.key, self.daemon.domain, hashed)
+            self.told = pb.WatchRoundsResponse(state=state, signature=signed)
+        return self.told
 
     def round_state(self) -> pb.RoundState:
         """What the machine says now."""
@@ -158,17 +154,19 @@ class Service(pb_grpc.AggregatorServiceServicer):
         """The file of a blob that this caller may have. Raises NotListed, the same for unknown and forbidden."""
         digest = messages.digest(raw, "digest")
         daemon = self.daemon
-        may = listing.listed(digest, daemon.spec, daemon.view, daemon.blobs, member)
-        may = may or (daemon.ahead is not None and digest in (daemon.ahead.base, daemon.ahead_record))
-        may = may or (daemon.ahead is not None and digest in listing.of_step(daemon.blobs, daemon.ahead_record))
-        if not may or not self.daemon.blobs.has(digest):
+        ahead: tuple[Digest, ...] = ()
+        if daemon.ahead is not None:  # announced, so open; the chain's own view lists it later
+            record = daemon.ahead_record
+            ahead = (daemon.ahead.base, record, *listing.of_step(daemon.blobs, record))
+        may = digest in ahead or listing.listed(digest, daemon.spec, daemon.view, daemon.blobs, member)
+        if not may or not daemon.blobs.has(digest):
             raise NotListed("no such blob for this caller", "ask for what the chain or GetRoundAudit lists")
         return self.daemon.blobs.path(digest)
 
     async def QueryUpload(self, request: pb.QueryUploadRequest, context: Context) -> pb.QueryUploadResponse:
         """Committed offset, or the receipt."""
-        async with self.guarded(context, request):
-            node = self.member(context)
+        async with self.guarded(context, request) as caller:
+            node = member(caller)
             name = (Round(request.round), messages.digest(request.seed, "seed"))
             work = self.daemon.state.works.get(name)
             if work and node in work.admitted:
@@ -181,28 +179,34 @@ class Service(pb_grpc.AggregatorServiceServicer):
 
     async def UploadUpdate(self, stream: AsyncIterator[bytes], context: Context) -> pb.UploadUpdateResponse:
         """Manifest, chunks, receipt; `stream` gives serialized messages."""
-        async with self.guarded(context, stream, stream=True):
-            return await self.transfers.upload(self.member(context), stream, context)
+        async with self.guarded(context, stream, stream=True) as caller:
+            return await self.transfers.upload(member(caller), stream, context)
 
     async def DownloadBlob(self, request: pb.DownloadBlobRequest, context: Context) -> None:
         """Chunks of a listed blob, written as serialized messages."""
-        async with self.guarded(context, request, stream=True):
-            path = self.listed_path(request.digest, self.caller(context) is not None)
+        async with self.guarded(context, request, stream=True) as caller:
+            path = self.listed_path(request.digest, caller is not None)
             await self.transfers.download(path, request.offset, context)
 
     async def GetRoundAudit(self, request: pb.GetRoundAuditRequest, context: Context) -> pb.GetRoundAuditResponse:
         """Digests of what a sealed round left."""
-        async with self.guarded(context, request):
+        async with self.guarded(context, request) as caller:
             if not self.daemon.view.block_number >= 0:
                 raise Unavailable("the aggregator has not read the chain yet", "try again in a moment")
-            member = self.caller(context) is not None
             for roll in self.daemon.view.rolls:
                 if roll.round == request.round:
-                    updates = listing.updates(roll, self.daemon.spec, self.daemon.blobs, member)
+                    updates = listing.updates(roll, self.daemon.spec, self.daemon.blobs, caller is not None)
                     return pb.GetRoundAuditResponse(
                         record=roll.record_digest, adapter=roll.adapter_digest, updates=updates
                     )
             raise NotListed(f"round {request.round} is not sealed", "ask for a sealed round")
+
+
+def member(caller: Address | None) -> Address:
+    """The caller, for calls that need a session. Raises BadSignature."""
+    if caller is None:
+        raise BadSignature("this call needs a session", "open one with OpenSession")
+    return caller
 
 
 def opening_state(phase: int, opening: Opening, record: Digest) -> pb.RoundState:

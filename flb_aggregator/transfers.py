@@ -153,6 +153,7 @@ class Transfers:
             except FLBError as error:
                 discard = not keeps_bytes(error)
                 if discard:
+                    self.refused = {key: count for key, count in self.refused.items() if key[:2] == tries[:2]}
                     self.refused[tries] = self.refused.get(tries, 0) + 1
                     self.daemon.log(f"round {manifest.round}: refused 0x{manifest.node.hex()[:8]}…: {error}")
                 raise

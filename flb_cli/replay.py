@@ -249,7 +249,7 @@ def compare_step(record: Record, step: Digest, remainder: Digest, number: Round,
 
 def first_tensor(one: Path, other: Path, spec: RunSpec) -> str | None:
     """Name of the first tensor in which two adapter files differ; `header` before the data."""
-    start = len(container.encode_header(spec.tensors, "F32", {"format": "pt"}))
+    start = len(container.adapter_header(spec.tensors))
     with one.open("rb") as left, other.open("rb") as right:
         if left.read(start) != right.read(start):
             return "header"

@@ -73,7 +73,7 @@ def apply(spec: RunSpec, record: Record, step: Path, blobs: BlobStore) -> Path:
     """adapter' = float32(float64(adapter) + float64(d)), block by block. Raises BadContainer, DigestMismatch."""
     layout = down.step_layout(spec, record.step, record.base)
     numbers = {tensor.name: number for number, tensor in enumerate(layout.tensors)}
-    header = container.encode_header(spec.tensors, "F32", {"format": "pt"})
+    header = container.adapter_header(spec.tensors)
     reader, block = BlockReader(layout), np.empty(BLOCK, dtype="<f4")
     with step.open("rb", buffering=0) as coded, blobs.path(record.base).open("rb", buffering=0) as base:
         source = reading(coded.fileno())

@@ -143,8 +143,7 @@ def _note(folder: Path, step: Step, base: Digest) -> Path:
 
 def adapter_size(spec: RunSpec) -> int:
     """Bytes of an adapter blob; they follow from the spec."""
-    header = container.encode_header(spec.tensors, "F32", {"format": "pt"})
-    return len(header) + container.data_size(spec.tensors, "F32")
+    return len(container.adapter_header(spec.tensors)) + container.data_size(spec.tensors, "F32")
 
 
 def load_adapter(spec: RunSpec, blobs: BlobStore, digest: Digest) -> dict[str, Float32]:
@@ -157,7 +156,7 @@ def load_adapter(spec: RunSpec, blobs: BlobStore, digest: Digest) -> dict[str, F
     if hashlib.sha256(raw).digest() != digest:
         path.unlink()
         raise AggregatorUnavailable(f"adapter {digest.hex()} is damaged on this disk", "it is fetched again")
-    values = np.frombuffer(raw, dtype="<f4", offset=len(container.encode_header(spec.tensors, "F32", {"format": "pt"})))
+    values = np.frombuffer(raw, dtype="<f4", offset=len(container.adapter_header(spec.tensors)))
     tensors, start = {}, 0
     for tensor in spec.tensors:
         tensors[tensor.name] = values[start : start + tensor.size].reshape(tensor.shape)

@@ -8,7 +8,6 @@ becomes the fault that its `flb-code` names, or AggregatorUnavailable.
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from flb.v1 import aggregator_service_pb2_grpc as pb_grpc
 from flb.wire import chunks, frames, messages
 from flb_node.channel import Endpoint, open_channel
 from flb_node.faults import check_clock, translated
-from flb_node.idle import moving
+from flb_node.idle import Progress, moving
 
 CALL_SECONDS = 30.0
 """Deadline of calls that carry no bulk."""
@@ -174,7 +173,9 @@ class Uplink:
             request = pb.DownloadBlobRequest(digest=digest, offset=receiver.held)
             caller = self.session() if any(self.key) else ()  # an auditor has no key, and needs none
             try:
-                with translated(), moving(self.blob(request, metadata=caller)) as (call, moved):
+                clock = Progress()
+                call = self.blob(request, metadata=caller)
+                with translated(), moving(call, clock):
                     for message in call:
                         data = frames.decode(frames.DOWNLOAD_DATA, message)
                         if data is None:
@@ -183,7 +184,7 @@ class Uplink:
                         if data:
                             receiver.take(data)
                             file.write(data)
-                        moved()
+                        clock.moved()
                         progress(receiver.held, receiver.size)
                 receiver.finish()
             except Truncated as error:
@@ -217,20 +218,20 @@ class Uplink:
         if state.HasField("receipt"):
             return self.checked(state.receipt, manifest)
         offset = state.committed if state.digest == manifest.digest else 0
-        with path.open("rb", buffering=0) as file, translated(), ExitStack() as stack:
-            beat: list[Callable[[], None]] = []
+        with path.open("rb", buffering=0) as file, translated():
+            clock = Progress()
 
             def sent(done: int, size: int) -> None:
-                beat[0]() if beat else None
+                clock.moved()
                 progress(done, size)
 
             header = pb.UploadHeader(
                 manifest=messages.manifest_to_proto(manifest, signature), offset=offset, codec_error=codec_error
             )
             messages_out = parts(header, file.fileno(), offset, manifest.size, sent)
-            call, moved = stack.enter_context(moving(self.upload.future(messages_out, metadata=self.session())))
-            beat.append(moved)
-            answer = call.result()
+            call = self.upload.future(messages_out, metadata=self.session())
+            with moving(call, clock):
+                answer = call.result()
         return self.checked(answer.receipt, manifest)
 
     def checked(self, message: pb.SignedReceipt, manifest: Manifest) -> tuple[Receipt, bytes]:

@@ -68,6 +68,11 @@ def encode_header(tensors: Sequence[TensorSpec], dtype: str, metadata: Mapping[s
     return header_of(pack((tensor.name, dtype, tensor.shape) for tensor in tensors), metadata)
 
 
+def adapter_header(tensors: Sequence[TensorSpec]) -> bytes:
+    """The header of an adapter blob, with the metadata that readers of PEFT adapters expect."""
+    return encode_header(tensors, "F32", {"format": "pt"})
+
+
 def data_size(tensors: Sequence[TensorSpec], dtype: str) -> int:
     """Bytes of data after the header."""
     return sum(tensor.size for tensor in tensors) * ITEM_SIZES[dtype]

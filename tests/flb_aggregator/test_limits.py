@@ -150,14 +150,11 @@ def test_rate__very_many_callers__forgets_the_quiet_ones(monkeypatch: pytest.Mon
 
 def test_held__beyond_the_limit__is_busy_until_one_leaves() -> None:
     held = Held(2)
-    held.enter("a", "a")
-    held.enter("a", "a")
-    with pytest.raises(Busy, match="holds 2 streams"):
-        held.enter("a", "a")
-    held.leave("a")
-    held.enter("a", "a")
-    held.leave("a")
-    held.leave("a")
+    with held.stream("a", "a"):
+        with held.stream("a", "a"), pytest.raises(Busy, match="holds 2 streams"), held.stream("a", "a"):
+            pass
+        with held.stream("a", "a"):
+            pass
     assert held.counts == {}
 
 

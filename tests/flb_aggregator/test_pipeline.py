@@ -17,7 +17,7 @@ from flb.store import BlobStore
 from flb.types import Step, TensorSpec
 from flb.wire import container
 from flb_aggregator import pipeline
-from flb_aggregator.pipeline import ADAPTER_METADATA, Input, combine
+from flb_aggregator.pipeline import Input, combine
 from flb_aggregator.publish import make_adapter_zero
 from tests.coded import decoded
 from tests.sim import TENSORS, members, small_spec, update_bytes, write_blob
@@ -130,7 +130,7 @@ def test_combine__adversarial_values__equals_the_old_definition(
         update[300_000:] *= np.float32(2.0 ** -(index % 30))
     adapter = random.standard_normal(600_001).astype("<f4")
     adapter[:2000:2] = -0.0
-    base = write_blob(tmp_path, container.encode_header(spec.tensors, "F32", ADAPTER_METADATA) + adapter.tobytes())
+    base = write_blob(tmp_path, container.adapter_header(spec.tensors) + adapter.tobytes())
     header = container.header_of(layout.entries, update_metadata(bytes(32), bytes(20), bytes(32)))
     items = [Input(w, write_blob(tmp_path, header + u.tobytes())) for w, u in zip(weights, updates, strict=True)]
     out = bytearray()
