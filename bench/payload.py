@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The adapters that benches work on: names and shapes of every tensor, written once."""
 
+from bench.peers.payload import FULL_MIB, MODULES, RANK
 from flb.lora.layout import adapter_tensors
 from flb.types import TensorSpec
 
 Shapes = dict[str, tuple[int, int]]
 
 LLAMA_8B: Shapes = {
-    "self_attn.q_proj": (4096, 4096), "self_attn.k_proj": (1024, 4096), "self_attn.v_proj": (1024, 4096),
-    "self_attn.o_proj": (4096, 4096), "mlp.gate_proj": (14336, 4096), "mlp.up_proj": (14336, 4096),
-    "mlp.down_proj": (4096, 14336),
-}  # fmt: skip
+    f"{'mlp' if name.startswith(('gate', 'up', 'down')) else 'self_attn'}.{name}": shape
+    for name, shape in MODULES.items()
+}
 """(d, k) of the linear layers in one block of Llama-3.1-8B."""
 
 SMOLLM2_135M: Shapes = {
@@ -19,7 +19,7 @@ SMOLLM2_135M: Shapes = {
     "mlp.down_proj": (576, 1536),
 }  # fmt: skip
 
-MIB_OF_32_LAYERS = 160
+MIB_OF_32_LAYERS = FULL_MIB
 """What LoRA of rank 16 on all linear layers of Llama-3.1-8B takes in float32."""
 
 
@@ -31,7 +31,7 @@ def adapter(shapes: Shapes, layers: int, r: int) -> tuple[TensorSpec, ...]:
 
 def llama_8b_r16(layers: int = 32) -> tuple[TensorSpec, ...]:
     """Rank 16 on Llama-3.1-8B: 448 tensors, 41,943,040 parameters, 160 MiB in float32; 5 MiB a layer."""
-    return adapter(LLAMA_8B, layers, 16)
+    return adapter(LLAMA_8B, layers, RANK)
 
 
 def smollm2_135m_r8() -> tuple[TensorSpec, ...]:

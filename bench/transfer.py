@@ -155,7 +155,7 @@ def one_round(running: Federation, nodes: list[Node], number: int, single: bool)
     for node in nodes:  # one after the other: 64 nodes that seal at once would not fit
         node.order(order_of(opened, "seal"))
         node.answer()
-    time.sleep(0.5)
+    time.sleep(0.5)  # what was just sealed reaches the disk, and nobody else is at work when the clock starts
     forget(running, opened.base)
     start = time.perf_counter()
     for node in nodes:

@@ -12,7 +12,7 @@ RANK = 16
 FULL_MIB = 160
 FULL_LAYERS = 32
 _HIDDEN, _KEY_VALUE, _INTERMEDIATE = 4096, 1024, 14336
-_MODULES = {
+MODULES = {
     "q_proj": (_HIDDEN, _HIDDEN),
     "k_proj": (_KEY_VALUE, _HIDDEN),
     "v_proj": (_KEY_VALUE, _HIDDEN),
@@ -27,7 +27,7 @@ def shapes(mib: int) -> list[tuple[str, tuple[int, int]]]:
     """Name and shape of the tensors of about `mib` MiB: whole blocks of 5 MiB and 14 tensors; 160 MiB is the model."""
     made = []
     for layer in range(max(1, round(mib * FULL_LAYERS / FULL_MIB))):
-        for module, (d, k) in _MODULES.items():
+        for module, (d, k) in MODULES.items():
             made += [
                 (f"layers.{layer}.{module}.lora_A.weight", (RANK, k)),
                 (f"layers.{layer}.{module}.lora_B.weight", (d, RANK)),

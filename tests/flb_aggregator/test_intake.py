@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Spool: resume at the committed offset, replace, refuse, leave nothing behind."""
 
+import dataclasses
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from flb.errors import DigestMismatch, NotFinite, Truncated, WrongRound
+from flb.errors import Busy, DigestMismatch, NotFinite, Truncated, WrongRound
 from flb.rounds import name_of
 from flb.store import BlobStore
 from flb.types import Step
@@ -113,3 +115,30 @@ def test_clear__another_opening__deletes_the_rest(spool: Spool) -> None:
     assert len(list(spool.folder.iterdir())) == 1
     spool.clear(name_of(opening(number=2)))
     assert list(spool.folder.iterdir()) == []
+
+
+def test_upload__file_swapped_under_it__is_refused_and_becomes_no_blob(spool: Spool) -> None:
+    """What was checked and what gets the name must be one file."""
+    upload = Upload(spool, MANIFEST, 0, THREADS)
+    upload.write(BLOB)
+    upload.path.unlink()
+    upload.path.write_bytes(BLOB[:-1] + b"x")
+    with pytest.raises(WrongRound, match="not this stream's any more"):
+        upload.finish(SPEC, Step(1))
+    assert not spool.blobs.has(MANIFEST.digest)
+
+
+def test_check_room__uploads_on_their_way__count_before_their_bytes_are_there(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = OPENING.cohort[1]
+    blob = update_bytes(SPEC, Step(1), other, OPENING.base)
+    usage = shutil.disk_usage(spool.folder)  # others write to the same disk: the test holds it still
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    tight = dataclasses.replace(spool, reserve=usage.free - len(BLOB) - len(blob) // 2)
+    tight.check_room(MANIFEST)
+    first = Upload(tight, manifest_for(SPEC, OPENING, other, blob), 0, THREADS)
+    with pytest.raises(Busy, match="disk is full"):
+        tight.check_room(MANIFEST)
+    first.close()
+    tight.check_room(MANIFEST)
