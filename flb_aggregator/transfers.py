@@ -151,8 +151,10 @@ class Transfers:
                 discard = error.errno not in FULL
                 raise
             except FLBError as error:
-                discard = not keeps_bytes(error)
-                if discard:
+                refused = not keeps_bytes(error)
+                # a stream that opened while its round ended came after the spool was cleared
+                discard = refused or not self.is_open(manifest)
+                if refused:
                     self.refused = {key: count for key, count in self.refused.items() if key[:2] == tries[:2]}
                     self.refused[tries] = self.refused.get(tries, 0) + 1
                     self.daemon.log(f"round {manifest.round}: refused 0x{manifest.node.hex()[:8]}…: {error}")
