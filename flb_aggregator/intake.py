@@ -5,6 +5,7 @@ The spool holds one file for each (round, node), named by round, seed, node and 
 restart finds the committed offset in the file's size. A refused update leaves no byte behind.
 """
 
+import contextlib
 import os
 import shutil
 import threading
@@ -56,7 +57,8 @@ class Spool:
     def committed(self, name: Name, node: Address) -> tuple[int, bytes]:
         """Bytes that are held for (round, node), and the digest they belong to; (0, empty) for none."""
         for path in self.folder.glob(f"{_stem(name, node)}-*"):
-            return path.stat().st_size, bytes.fromhex(path.name.rsplit("-", 1)[1])
+            with contextlib.suppress(FileNotFoundError):  # another stream of the node ended since it was listed
+                return path.stat().st_size, bytes.fromhex(path.name.rsplit("-", 1)[1])
         return 0, b""
 
     def replace(self, upload: "Upload") -> "Upload | None":
@@ -105,7 +107,7 @@ class Upload:
         held, digest = spool.committed((manifest.round, manifest.seed), manifest.node)
         if offset == 0 or digest != manifest.digest:
             for old in spool.folder.glob(f"{_stem((manifest.round, manifest.seed), manifest.node)}-*"):
-                old.unlink()
+                old.unlink(missing_ok=True)  # as above
             held = 0
         if offset != held:
             raise Truncated(f"the stream goes on at byte {offset}, {held} are held", "ask for the committed offset")
@@ -176,7 +178,9 @@ class Upload:
 
     def _check_file(self, descriptor: int) -> None:
         """The file that was checked is the one that gets the name, and nobody else wrote into it."""
-        mine, there = os.fstat(descriptor), self.path.stat() if self.path.exists() else None
+        mine, there = os.fstat(descriptor), None
+        with contextlib.suppress(FileNotFoundError):
+            there = self.path.stat()
         if there is None or there.st_ino != mine.st_ino or mine.st_size != self.manifest.size:
             raise WrongRound("the spooled file is not this stream's any more", "ask for the committed offset")
 

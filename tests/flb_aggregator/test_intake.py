@@ -31,6 +31,13 @@ def spool(tmp_path: Path) -> Spool:
     return Spool(tmp_path / "spool", BlobStore(tmp_path / "blobs"))
 
 
+def test_spool__file_that_goes_while_it_is_listed__holds_nothing_and_is_no_fault(spool: Spool) -> None:
+    """What a stream of the same node that ends at this moment leaves: a name without a file behind it."""
+    spool.path(MANIFEST).symlink_to(spool.folder / "gone")
+    assert spool.committed(name_of(OPENING), MEMBER.node) == (0, b"")
+    spool.check_room(MANIFEST)
+
+
 def test_upload__cut_and_resumed__becomes_the_blob(spool: Spool) -> None:
     first = Upload(spool, MANIFEST, 0, THREADS)
     first.write(BLOB[:1000])
