@@ -28,6 +28,7 @@ from flb.spec import RunSpec, decode
 from flb.store import BlobStore
 from flb.types import Digest, Step, TensorSpec
 from flb.wire import container
+from flb_aggregator.metrics import peak_rss_mib
 from flb_aggregator.pipeline import Input, combine
 
 STEP = Step(1)
@@ -62,25 +63,19 @@ def write_update(spec: RunSpec, node: int, path: Path) -> Path:
     return path
 
 
-def peak_mib(field: str) -> float:
-    """VmHWM or VmRSS of this process; a peak of its own, where getrusage tells the parent's too."""
-    status = Path("/proc/self/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith(field)).split()[1]) / 1024
-
-
 def only_combine(folder: Path, nodes: int, threads: int | None, repeat: int) -> dict[str, Any]:
     """Run in the child: seconds of the fastest of `repeat`, digest and peak memory."""
     spec, store = decode((folder / "spec").read_bytes()), BlobStore(folder / "blobs")
     inputs = [Input(WEIGHT + node, folder / f"update-{node}") for node in range(nodes)]
     base = store.path(Digest(bytes.fromhex(spec.adapter)))
-    imports, seconds, digest = peak_mib("VmHWM"), [], b""
+    imports, seconds, digest = peak_rss_mib(), [], b""
     for _ in range(repeat):
         start = time.perf_counter()
         with store.writer() as out:
             combine(spec, STEP, base, inputs, out.write, threads)
             digest = out.commit()
         seconds.append(time.perf_counter() - start)
-    peak = peak_mib("VmHWM")
+    peak = peak_rss_mib()
     return {
         "seconds": round(min(seconds), 3), "peak_rss_mib": round(peak, 1),
         "peak_above_imports_mib": round(peak - imports, 1), "digest": digest.hex(),
