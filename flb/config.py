@@ -67,11 +67,32 @@ class ServerOptimizerConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScoringConfig:
+    """How a round is scored; everybody can recompute it."""
+
+    rule: Literal["capped_examples", "uploads_bytes_examples"] = setting(
+        "capped_examples", "capped_examples (what an update weighs) or uploads_bytes_examples (historic, easily gamed)"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayoutConfig:
+    """What nodes are paid, in proportion to their scores; needs membership by admission."""
+
+    token: str | None = setting(None, "address of the ERC-20 token; null pays nothing")
+    per_round: int = setting(0, "what a sealed round pays to all its nodes together, in the token's smallest unit")
+    delay_seconds: int = setting(86400, "time after a round is sealed until its payout can be claimed, in seconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
     """What the operator fixes for the whole run."""
 
     steps: int = setting(3, "rounds to seal")
     round_seconds: int = setting(3600, "intake of a round, in seconds")
+    min_round_seconds: int | None = setting(
+        None, "least length of a round, in seconds; null: 0 without a token, else what the payout delay needs"
+    )
     grace_seconds: int = setting(3600, "time after that until a round below quorum is void, in seconds")
     min_nodes: int = setting(2, "least number of updates for an adapter")
     fraction: float = setting(1.0, "share of the members drawn for a round, above 0 to 1")
@@ -90,6 +111,8 @@ class RunConfig:
     value_bound: int = setting(4, "largest size of a value in an update; a power of two")
     norm_bound: int | Literal["auto"] = setting("auto", "largest norm of an update; a power of two, or auto")
     server_optimizer: ServerOptimizerConfig = setting(ServerOptimizerConfig, "")
+    scoring: ScoringConfig = setting(ScoringConfig, "")
+    payout: PayoutConfig = setting(PayoutConfig, "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +183,15 @@ POSITIVE = (
     "client.threads", "client.nodes_on_this_machine", "client.keep_steps", "server.keep_updates",
 )  # fmt: skip
 """Numbers that must be at least 1."""
+
+AT_LEAST_ZERO = (
+    "training.seed", "run.confirmations", "run.grace_seconds", "run.min_round_seconds", "run.payout.per_round",
+    "run.payout.delay_seconds",
+)  # fmt: skip
+"""Numbers that must not be negative."""
+
+AMOUNTS = ("run.payout.per_round",)
+"""Amounts of a token, below 2^256; every other whole number is below 2^32."""
 
 
 def require(value: Any, key: str, why: str) -> Any:

@@ -95,6 +95,7 @@ def make_spec(config: Config, folder: Path) -> RunSpec:
             run.max_cohort,
         ),
         server_optimizer=specs.ServerOptimizerSpec(run.server_optimizer.name, run.server_optimizer.learning_rate),
+        scoring=specs.ScoringSpec(run.scoring.rule, str(run.payout.per_round)),
         codec=run.codec,
         down=run.down,
         audit=run.audit,

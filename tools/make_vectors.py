@@ -15,7 +15,8 @@ from pathlib import Path
 
 import rfc8785
 
-from flb import identity, merkle, records
+from flb import identity, merkle, payouts, records, standard_tree
+from flb.payouts import Standing
 from flb.roster import roster_root
 from flb.types import (
     ZERO_DIGEST,
@@ -41,6 +42,10 @@ from tools.vector_values import COW, Case, digest, small_spec, text
 
 TARGET = Path(__file__).resolve().parent.parent / "proto" / "vectors"
 DOMAIN = Domain(31337, Address(b"\x0f" * 20))
+GOLDEN = 0x9E3779B97F4A7C15F39CC0605CEDC835
+"""Spreads addresses."""
+PAYOUT = 10**18
+"""What a round pays in these cases."""
 DOG, AGGREGATOR = (bytes(merkle.keccak256(word)) for word in (b"dog", b"aggregator"))
 
 
@@ -176,8 +181,10 @@ def record() -> list[Case]:
     opening = Opening(Round(3), Step(2), digest("seed"), Seconds(1_800_000_000), digest("base"), digest("hash 2"),
                       Block(17, digest("block")), roster, roster)  # fmt: skip
     closing = records.Closing(tuple(admitted), (late,), (missing,))
+    before = (Standing(late, 3, 3, 2**64), Standing(admitted[0].node, 0, 2**60, 2**70))
+    standings = payouts.after(before, {item.node: item.weight for item in admitted}, PAYOUT)
     made = records.make(DOMAIN, digest("spec"), opening, digest("record 1"), closing, digest("adapter"),
-                        digest("remainder"), digest("encoded step"))  # fmt: skip
+                        digest("remainder"), digest("encoded step"), standings=standings, round_payout=PAYOUT)  # fmt: skip
     blob = records.encode(made)
     roll, seed, deadline = records.roll_of(made, blob), digest("next seed"), Seconds(1_800_000_100)
     sealed = {
@@ -192,6 +199,22 @@ def record() -> list[Case]:
             "hash": text(records.void_hash(Round(3), opening.previous, seed, deadline)),
         },
     ]
+
+
+def standard_trees() -> list[Case]:
+    """Entries to the whole tree of `@openzeppelin/merkle-tree`, and the proof of every entry."""
+    cases = []
+    for count in (1, 2, 3, 4, 5, 7, 8, 13):
+        entries = [
+            (Address((index * GOLDEN % 2**160).to_bytes(20, "big")), (index - 1) * 0x1000003**7 % standard_tree.UINT256)
+            for index in range(1, count + 1)
+        ]
+        entries[-1] = (entries[-1][0], standard_tree.UINT256 - 1)
+        made = standard_tree.tree(entries)
+        cases.append({"entries": [[text(node), str(value)] for node, value in entries], "root": text(made.root),
+                      "tree": [text(node) for node in made.nodes], "places": list(made.places),
+                      "proofs": [[text(one) for one in made.proof(index)] for index in range(count)]})  # fmt: skip
+    return cases
 
 
 def upload() -> list[Case]:
@@ -219,6 +242,7 @@ TOPICS: dict[str, tuple[str, Callable[[], list[Case]]]] = {
     "merkle": ("Roots of trees: plain leaves, updates with sentinels, a dataset's commitment, a roster.", trees),
     "messages": ("Fields to serialized protobuf, every request and response once.", vector_messages.cases),
     "record": ("A sealed round's record, and the record hashes of a sealed and a void round.", record),
+    "standard_tree": ("Nodes and values to trees as @openzeppelin/merkle-tree makes them.", standard_trees),
     "update": ("A run spec, step and values to the update blob.", vector_values.update),
     "upload": ("Chunks of an upload, and where one goes on after a break.", upload),
 }

@@ -63,6 +63,20 @@ function checkRecord({ record, blob, sha256: digest }) {
     return updateLeaf(...[manifest.node].map(bytes), weight, ...[manifest.digest, tensorRoot, datasetRoot].map(bytes));
   });
   same(updatesRoot(leaves), record.updates_root);
+  for (const [column, held] of [["total", record.scores_root], ["payout", record.payout_root]]) {
+    same(standardTree(record.standings.map((row) => [row.node, row[column]]))[0], held);
+  }
+}
+
+/** Trees of scores and payouts, as docs/protocol.md has them. */
+const pair = (one, other) => keccak256(Buffer.concat(Buffer.compare(one, other) < 0 ? [one, other] : [other, one]));
+const standardLeaf = (entry) =>
+  keccak256(keccak256(bytes(AbiCoder.defaultAbiCoder().encode(["address", "uint256"], entry))));
+function standardTree(entries) {
+  const leaves = entries.map(standardLeaf).sort(Buffer.compare), nodes = Array(2 * leaves.length - 1);
+  leaves.forEach((one, index) => { nodes[nodes.length - 1 - index] = one; });
+  for (let at = leaves.length - 2; at >= 0; at -= 1) nodes[at] = pair(nodes[2 * at + 1], nodes[2 * at + 2]);
+  return nodes.map(hex);
 }
 
 const TREES = {
@@ -128,6 +142,15 @@ const TOPICS = {
   record(one) {
     if (one.record) checkRecord(one);
     else same(one.rolled ? wordsHash(ROLL, one.rolled) : wordsHash(VOID, one.voided), one.hash);
+  },
+  standard_tree(one) {
+    const tree = standardTree(one.entries);
+    assert.deepEqual(tree, one.tree);
+    same(tree[0], one.root);
+    for (const [index, entry] of one.entries.entries()) {
+      same(one.tree[one.places[index]], hex(standardLeaf(entry)));
+      same(one.proofs[index].map(bytes).reduce(pair, standardLeaf(entry)), one.root);
+    }
   },
   update(one) {
     const spec = JSON.parse(one.spec);
