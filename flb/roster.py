@@ -6,65 +6,19 @@ is not undone here: the reader folds again from the deploy block.
 """
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from flb import events as chain
 from flb.events import ChainEvent
 from flb.merkle import keccak256, leaf, root
+from flb.run_view import OpenRound, RunView
 from flb.spec import RoundSpec
-from flb.types import ZERO_ADDRESS, ZERO_DIGEST, Address, Block, Digest, Member, Opening, Round, Seconds, Step
+from flb.types import ZERO_DIGEST, Address, Digest, Member, Opening, Round, Step
 
-
-@dataclass(frozen=True, slots=True)
-class OpenRound:
-    """An opening before the cohort is drawn from it."""
-
-    round: Round
-    step: Step
-    seed: Digest
-    deadline: Seconds
-    base: Digest
-    previous: Digest
-    block: Block
-    roster: tuple[Member, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RunView:
-    """What the events say so far. `settled` is the membership at the end of the block before `block_number`."""
-
-    spec: Digest = ZERO_DIGEST
-    adapter: Digest = ZERO_DIGEST
-    """The newest adapter: adapter 0 before the first seal."""
-    members: Mapping[Address, Member] = field(default_factory=dict)
-    settled: Mapping[Address, Member] = field(default_factory=dict)
-    datasets: Mapping[Address, Mapping[Digest, int]] = field(default_factory=dict)
-    """The roots that count for a member, with their records, in the order of registration."""
-    block_number: int = -1
-    opening: OpenRound | None = None
-    rolls: tuple[chain.ChainRoundRolled, ...] = ()
-    openings: Mapping[Round, OpenRound] = field(default_factory=dict)
-    """Every round that was opened, the open one included."""
-    finished: bool = False
-    last: Round | None = None
-    """The round that the owner made the last one."""
-    aggregator: Address = ZERO_ADDRESS
-    next_aggregator: Address | None = None
-    """Leads from the next opening on."""
-    uri: str = ""
-    cert_digest: Digest = ZERO_DIGEST
-    next_cert_digest: Digest = ZERO_DIGEST
-    admitter: Address = ZERO_ADDRESS
-    """The last one that an event named; zero before that."""
-    payout_round: Round = Round(0)
-    """The newest round whose payout root is active; 0 for none."""
-    payout_root: Digest = ZERO_DIGEST
-    cancelled: frozenset[Round] = frozenset()
-    """Rounds whose payout root the owner cancelled."""
-    claimed: Mapping[Address, int] = field(default_factory=dict)
-    """What was paid for each node so far, in the token's smallest unit."""
+__all__ = ["OpenRound", "RunView", "apply", "cohort", "draw", "fold", "quorum", "roster_root"]
 
 
 @dataclass(slots=True)
@@ -82,8 +36,12 @@ class _Fold:
     rolls: list[chain.ChainRoundRolled]
     openings: dict[Round, OpenRound]
     claimed: dict[Address, int]
-    roster: tuple[Member, ...] | None
-    """The sorted membership before this block, once it was needed."""
+    changed: set[Address]
+    """Who came, went or changed in blocks before this one since `seats` was made."""
+    nodes: list[Address] | None
+    """Addresses of `seats`; None until a round opens."""
+    seats: list[Member]
+    """A membership in order of address. Each opening brings it up to date, which spares a sort of everybody."""
     block_number: int
 
 
@@ -103,8 +61,10 @@ def apply(view: RunView, event: ChainEvent) -> RunView:
 
 
 def _thaw(view: RunView) -> _Fold:
-    names = view.members.keys() | view.settled.keys() if view.settled is not view.members else ()
-    before = {n: view.settled.get(n) for n in names if view.settled.get(n) is not view.members.get(n)}
+    before: dict[Address, Member | None] = {}
+    if view.settled is not view.members:
+        before |= {n: member for n, member in view.settled.items() if view.members.get(n) is not member}
+        before |= {n: None for n in view.members if n not in view.settled}
     return _Fold(
         view=view,
         members=dict(view.members),
@@ -114,21 +74,18 @@ def _thaw(view: RunView) -> _Fold:
         rolls=list(view.rolls),
         openings=dict(view.openings),
         claimed=dict(view.claimed),
-        roster=None,
+        changed=set(),
+        nodes=None,
+        seats=[],
         block_number=view.block_number,
     )
 
 
 def _freeze(inner: _Fold) -> RunView:
-    settled = inner.members
-    if inner.before:
-        settled = {**inner.members, **{n: member for n, member in inner.before.items() if member is not None}}
-        for node in [n for n, member in inner.before.items() if member is None]:
-            settled.pop(node, None)
     return replace(
         inner.view,
         members=inner.members,
-        settled=settled,
+        settled=_settled(inner),
         datasets=inner.datasets,
         block_number=inner.block_number,
         rolls=tuple(inner.rolls),
@@ -137,12 +94,26 @@ def _freeze(inner: _Fold) -> RunView:
     )
 
 
+def _settled(inner: _Fold) -> dict[Address, Member]:
+    """The membership at the end of the block before; `members` itself where this block changed none."""
+    if not inner.before:
+        return inner.members
+    settled = dict(inner.members)
+    for node, member in inner.before.items():
+        if member is None:
+            settled.pop(node, None)
+        else:
+            settled[node] = member
+    return settled
+
+
 def _apply(inner: _Fold, event: ChainEvent) -> None:
     number = event.place.block.number
     if number != inner.block_number:
         inner.block_number = number
         if inner.before:
-            inner.before, inner.roster = {}, None
+            inner.changed |= inner.before.keys()
+            inner.before = {}
     view = inner.view
     match event:
         case chain.ChainRunStarted():
@@ -244,12 +215,28 @@ def _open(
 
 def _roster(inner: _Fold) -> tuple[Member, ...]:
     """The members before this block, by address; the tuple of the opening before if nothing changed, for memory."""
-    if inner.roster is None:
-        now = {**inner.members, **inner.before}
-        inner.roster = tuple(now[node] for node in sorted(now) if now[node] is not None)  # type: ignore[misc]
-        if inner.view.opening is not None and inner.view.opening.roster == inner.roster:
-            inner.roster = inner.view.opening.roster
-    return inner.roster
+    last = inner.view.opening
+    if inner.nodes is None:
+        settled = _settled(inner)
+        inner.nodes = sorted(settled)
+        inner.seats = [settled[node] for node in inner.nodes]
+    elif not inner.changed and last is not None:
+        return last.roster
+    for node in inner.changed:
+        _seat(
+            inner.nodes, inner.seats, node, inner.before.get(node) if node in inner.before else inner.members.get(node)
+        )
+    inner.changed = set()
+    roster = tuple(inner.seats)
+    return last.roster if last is not None and last.roster == roster else roster
+
+
+def _seat(nodes: list[Address], seats: list[Member], node: Address, member: Member | None) -> None:
+    """Put a member in its place, or leave the place out."""
+    at = bisect_left(nodes, node)
+    width = 1 if nodes[at : at + 1] == [node] else 0
+    nodes[at : at + width] = [] if member is None else [node]
+    seats[at : at + width] = [] if member is None else [member]
 
 
 def cohort(roster: tuple[Member, ...], seed: Digest, rounds: RoundSpec) -> tuple[Member, ...]:
