@@ -131,7 +131,7 @@ class Daemon:
             self.status("joining")
             self.chain.join()
             self.view = self.chain.view()
-        if (self.node, root) not in self.view.datasets:
+        if root not in self.view.datasets.get(self.node, {}):
             self.chain.register_dataset(root, records)
             self.log(f"registered a dataset of {records} records")
             self.view = self.chain.view()

@@ -20,12 +20,15 @@ pytestmark = pytest.mark.unit
 
 PLACE = Place(Block(70_000, Digest(b"\xb1" * 32)), 3, Digest(b"\x77" * 32))
 ITEMS = {item.name: item for item in abi.load("FLBRun").events.values()}
+EMITTED = [name for name in CLASSES if name in ITEMS]
 SAMPLES: dict[str, Any] = {
     "address": b"\x0a" * 20,
     "bytes32": b"\x32" * 32,
+    "bytes4": b"\x04" * 4,
     "uint32": 2**32 - 1,
     "uint40": 2**40 - 1,
     "uint64": 2**64 - 1,
+    "uint256": 2**256 - 1,
     "string": "flb.example:7400 ü",
     "bool": True,
 }
@@ -60,7 +63,7 @@ def a_log(name: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", EMITTED)
 def test_from_log__each_event__has_place_and_every_field(name: str) -> None:
     event = from_log(a_log(name))
     assert event == an_event(name)
@@ -70,7 +73,7 @@ def test_from_log__each_event__has_place_and_every_field(name: str) -> None:
         assert type(getattr(event, part.name)) is getattr(hint, "__supertype__", hint)
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", EMITTED)
 def test_from_json__written_event__comes_back_and_is_hex_in_json(name: str) -> None:
     event = an_event(name)
     line = json.dumps(to_json(event))
@@ -79,7 +82,7 @@ def test_from_json__written_event__comes_back_and_is_hex_in_json(name: str) -> N
     assert json.loads(line)["event"] == name
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", EMITTED)
 def test_from_json__field_missing_or_of_another_type__is_refused(name: str) -> None:
     line = to_json(an_event(name))
     for key in line:
@@ -143,7 +146,7 @@ def test_from_log__no_object__is_chain_unavailable(log: Any) -> None:
         from_log(log)
 
 
-@given(name=st.sampled_from(sorted(CLASSES)), data=st.binary(max_size=400))
+@given(name=st.sampled_from(sorted(EMITTED)), data=st.binary(max_size=400))
 def test_from_log__any_data__is_an_event_or_chain_unavailable(name: str, data: bytes) -> None:
     log = {**a_log(name), "data": "0x" + data.hex()}
     try:
