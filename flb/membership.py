@@ -25,6 +25,8 @@ REVOKE_DATASET_TYPE = b"RevokeDataset(address node,bytes32 root,uint32 seq,uint4
 INVITE_TYPE = b"Invite(address node,uint16 removals,uint40 deadline)"
 COMPACT_BYTES = 64
 INVITE_VERSION = 1
+MOST_REMOVALS = 2**16 - 1
+"""The contract's count ends here, and such a node cannot be invited any more."""
 
 
 class Kind(enum.IntEnum):
@@ -184,12 +186,11 @@ def invited(node: Address, slot: Slot, invite: Invite, domain: Domain, rules: Ru
     """Raise ContractRefused unless membership is open or the invite is good: FLBExpired, FLBNotInvited."""
     if rules.admitter == ZERO_ADDRESS:
         return
-    if not any(invite.compact):
+    signer = _signer(domain, invite_hash(node, slot.removals, invite.deadline), invite.compact)
+    if signer != rules.admitter or slot.removals == MOST_REMOVALS:
         raise ContractRefused("FLBNotInvited", (node,), f"ask the operator for flb chain invite 0x{node.hex()}")
     if rules.now > invite.deadline:
         raise ContractRefused("FLBExpired", (invite.deadline,), "ask the operator for a new invite")
-    if _signer(domain, invite_hash(node, slot.removals, invite.deadline), invite.compact) != rules.admitter:
-        raise ContractRefused("FLBNotInvited", (node,), "ask the operator for an invite to this very node and run")
 
 
 def accept(signed: SignedMessage, slot: Slot, domain: Domain, rules: Rules) -> Slot:
@@ -200,38 +201,43 @@ def accept(signed: SignedMessage, slot: Slot, domain: Domain, rules: Rules) -> S
     if m.seq <= slot.seq:
         raise ContractRefused("FLBReplayed", (m.seq, slot.seq), "sign a new message with a higher seq")
     signer = _signer(domain, message_hash(m), signed.compact)
-    by_payee = m.kind is Kind.ROTATE_KEY and slot.payee != ZERO_ADDRESS and signer == slot.payee
-    if signer != slot.key and not by_payee:
+    by_payee = m.kind is Kind.ROTATE_KEY and signer == slot.payee
+    if signer == ZERO_ADDRESS or (signer != slot.key and not by_payee):
         raise ContractRefused("FLBBadSignature", (signer,), "sign with the node's key for this chain and run")
     after = replace(slot, seq=m.seq)
-    if m.kind is Kind.JOIN:
-        return _joined(signed, after, domain, rules)
-    if slot.status is not Status.ACTIVE:
-        raise ContractRefused("FLBNotMember", (m.node,), "join the run first")
-    if m.kind is Kind.LEAVE:
-        return replace(after, status=Status.LEFT)
-    if m.subject == ZERO_DIGEST:
-        raise ContractRefused("FLBZero", ("key" if m.kind is Kind.ROTATE_KEY else "root",))
-    if m.kind is Kind.ROTATE_KEY:
-        return replace(after, key=address_in(m.subject))
-    if m.kind is Kind.REVOKE_DATASET:
-        return after
-    if m.records == 0:
-        raise ContractRefused("FLBZero", ("records",))
-    return replace(after, datasets=slot.datasets + 1)
+    match m.kind:
+        case Kind.JOIN:
+            return _joined(signed, after, domain, rules)
+        case Kind.ROTATE_KEY:
+            _require(slot.status is not Status.NONE, "FLBNotMember", m.node)
+            _require(m.subject != ZERO_DIGEST, "FLBZero", "key")
+            return replace(after, key=address_in(m.subject))
+        case Kind.REGISTER_DATASET:
+            _require(m.subject != ZERO_DIGEST, "FLBZero", "root")
+            _require(m.records != 0, "FLBZero", "records")
+            after = replace(after, datasets=slot.datasets + 1)
+        case Kind.REVOKE_DATASET:
+            _require(m.subject != ZERO_DIGEST, "FLBZero", "root")
+        case Kind.LEAVE:
+            after = replace(after, status=Status.LEFT)
+    _require(slot.status is Status.ACTIVE, "FLBNotMember", m.node)
+    return after
 
 
 def _joined(signed: SignedMessage, slot: Slot, domain: Domain, rules: Rules) -> Slot:
     node, payee = signed.message.node, address_in(signed.message.subject)
-    if rules.finished:
-        raise ContractRefused("FLBFinished", (), "the run is over")
-    if slot.status is Status.ACTIVE:
-        raise ContractRefused("FLBAlreadyMember", (node,))
+    _require(not rules.finished, "FLBFinished")
+    _require(slot.status is not Status.ACTIVE, "FLBAlreadyMember", node)
+    if slot.status is Status.NONE:
+        slot = replace(slot, payee=node if payee == ZERO_ADDRESS else payee)
+    _require(payee in (ZERO_ADDRESS, slot.payee), "FLBPayeeFixed", slot.payee)
     invited(node, slot, signed.invite, domain, rules)
-    if slot.payee not in (ZERO_ADDRESS, payee) and payee != ZERO_ADDRESS:
-        raise ContractRefused("FLBPayeeFixed", (slot.payee,), "join with the payee of before, or leave it out")
-    kept = slot.payee if slot.payee != ZERO_ADDRESS else payee if payee != ZERO_ADDRESS else node
-    return replace(slot, payee=kept, status=Status.ACTIVE)
+    return replace(slot, status=Status.ACTIVE)
+
+
+def _require(fact: bool, error: str, *values: object) -> None:
+    if not fact:
+        raise ContractRefused(error, values)
 
 
 def _signer(domain: Domain, hashed: Digest, compact: bytes) -> Address:

@@ -24,6 +24,8 @@ GAS = {
 """What a message is charged before its transaction is mined, its share of the transaction included."""
 NODE_MESSAGES = 24
 """Messages a day of one node."""
+RETRY_SECONDS = 600.0
+"""A node that was sent away looks again after so long: it may have got coins."""
 IPV4_PREFIX, IPV6_PREFIX = 24, 56
 
 
@@ -116,8 +118,8 @@ class Budget:
 
     def busy(self, signed: SignedMessage, what: str) -> Busy:
         """The refusal, with the way that needs no budget."""
-        left = DAY_SECONDS - self.now() % DAY_SECONDS
-        return Busy(what, f"come back tomorrow, or with coins of your own: {self_serve(signed, self.run)}", left)
+        left = min(RETRY_SECONDS, DAY_SECONDS - self.now() % DAY_SECONDS)
+        return Busy(what, f"come back later, or with coins of your own: {self_serve(signed, self.run)}", left)
 
 
 def budget_of(signed: SignedMessage) -> str:

@@ -14,9 +14,9 @@ from eth_abi.abi import decode
 from flb.chain import abi
 from flb.chain.registry import call_view
 from flb.chain.rpc import MALFORMED, Rpc, malformed
-from flb.chain.sender import Mined, calldata
-from flb.membership import Invite, Rules, SignedMessage, Slot, Status
-from flb.types import Address, Seconds
+from flb.chain.sender import Mined, Sender, calldata
+from flb.membership import NO_INVITE, Invite, Rules, SignedMessage, Slot, Status
+from flb.types import Address, Digest, Seconds
 
 SLOT_BYTES = 5 * 32
 """What `member` returns; `seq` is its second word."""
@@ -128,3 +128,39 @@ def skipped(mined: Mined, run: Address) -> dict[int, str]:
 
 def _address(text: str) -> Address:
     return Address(bytes.fromhex(text[2:]))
+
+
+def join(sender: Sender, payee: Address, invite: Invite = NO_INVITE) -> Mined:
+    """Become a member, paid at `payee`; zero means the account itself. Raises as `Sender.send` does, as all below do."""
+    return sender.invoke("join", payee, invite_fields(invite))
+
+
+def leave(sender: Sender, node: Address) -> Mined:
+    """Leave, as the node's key."""
+    return sender.invoke("leave", node)
+
+
+def rotate_key(sender: Sender, node: Address, key: Address) -> Mined:
+    """Give a node another key, as its present key or its payee."""
+    return sender.invoke("rotateKey", node, key)
+
+
+def set_payee(sender: Sender, node: Address, payee: Address) -> Mined:
+    """Give a node another payee, as the present one."""
+    return sender.invoke("setPayee", node, payee)
+
+
+def register_dataset(sender: Sender, node: Address, root: Digest, records: int) -> Mined:
+    """Commit to a dataset, as the node's key."""
+    return sender.invoke("registerDataset", node, root, records)
+
+
+def revoke_dataset(sender: Sender, node: Address, root: Digest) -> Mined:
+    """Take a dataset back, as the node's key."""
+    return sender.invoke("revokeDataset", node, root)
+
+
+def relay(sender: Sender, messages: Sequence[SignedMessage]) -> Mined:
+    """Bring signed messages to the chain in one transaction."""
+    assert sender.run is not None
+    return sender.send(sender.run, relay_data(messages))

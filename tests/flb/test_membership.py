@@ -123,8 +123,11 @@ def test_accept__join_by_invite__needs_the_admitters_word_for_this_node_now() ->
     assert refusal(signed(JOIN), FRESH, ADMITTED) == "FLBNotInvited"
     for bad in (invite(node=NEW), invite(key=NEW_KEY), invite(removals=1)):
         assert refusal(signed(JOIN, invite=bad), FRESH, ADMITTED) == "FLBNotInvited"
-    assert refusal(good, replace(FRESH, status=Status.LEFT, removals=1), ADMITTED) == "FLBNotInvited"
-    assert membership.accept(good, replace(FRESH, status=Status.LEFT), DOMAIN, ADMITTED).status is Status.ACTIVE
+    assert refusal(good, replace(FRESH, payee=PAYEE, status=Status.LEFT, removals=1), ADMITTED) == "FLBNotInvited"
+    assert (
+        membership.accept(good, replace(FRESH, payee=PAYEE, status=Status.LEFT), DOMAIN, ADMITTED).status
+        is Status.ACTIVE
+    )
     late = invite(deadline=Seconds(END - 11))
     assert refusal(signed(JOIN, invite=late), FRESH, ADMITTED) == "FLBExpired"
 
