@@ -199,7 +199,7 @@ class Reader:
         for key in AT_LEAST_ZERO:
             if (self.values.get(key) or 0) < 0:
                 raise self.fail(self.lines[key], f"{key} is {self.values[key]}", "give 0 or more")
-        for key in ("chain.run", "chain.factory", "run.payout.token"):
+        for key in ("chain.run", "chain.factory", "client.node", "client.payee", "run.admitter", "run.payout.token"):
             value = self.values.get(key)
             if value is not None and not _is_address(value):
                 raise self.fail(self.lines[key], f"{key} is {value!r}", "give an address: 0x and 40 hex digits")
