@@ -20,13 +20,14 @@ RPC = "http://127.0.0.1:8545"
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verbs."""
-    from flb_cli import chain_up, deploy
+    from flb_cli import chain_payouts, chain_up, deploy
 
     text = "run a local chain, deploy a run, start, finish and read it"
     parser = subparsers.add_parser("chain", help=text, description=text)
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     chain_up.register(verbs)
     deploy.register(verbs)
+    chain_payouts.register(verbs)
     for name, text in (
         ("start", "open round 1 of a run, as its owner"),
         ("finish", "make the open round of a run the last one, as its owner"),
