@@ -76,6 +76,7 @@ class Relayed:
     error: str = ""
     """The contract's name for it."""
     reason: str = ""
+    tx: bytes = b""
 
 
 @dataclass(slots=True)
@@ -138,7 +139,7 @@ class Uplink:
             raise AggregatorUnavailable("the aggregator's answer about a message is malformed", "trying again")
         result = answer.results[0]
         state = pb.RelayState.Name(result.state).removeprefix("RELAY_STATE_").lower()
-        return Relayed(state, result.error, result.reason)
+        return Relayed(state, result.error, result.reason, result.tx)
 
     def session(self) -> tuple[tuple[str, str], ...]:
         """Metadata of a session; opens one when there is none. Raises ClockSkew."""
