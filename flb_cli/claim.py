@@ -8,6 +8,7 @@ anything is sent. Without --keystore nothing is sent: the command says what coul
 import argparse
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,28 +59,37 @@ class Claimable:
 
 def run(arguments: argparse.Namespace) -> int:
     """Claim and report."""
-    from flb.chain.payout_calls import read_payee, read_terms
     from flb.chain.rpc import Rpc
-    from flb.roster import fold
     from flb_cli.verify import find
 
-    sender = None
     with tempfile.TemporaryDirectory(prefix="flb-claim-") as cache:
         material = find(arguments.run_name, arguments.rpc, False, Path(cache))
         if material.rpc is None:
             raise Unavailable("no chain answers, and a claim is a transaction", "give --rpc of the run's chain")
-        rpc, address = Rpc(material.rpc), material.domain.run
-        terms = read_terms(rpc, address)
-        if terms.token == ZERO_ADDRESS:
-            raise Refused("this run pays nothing", "flb scores shows what its nodes scored")
-        found = claimable(material, fold(material.events), terms, rpc, arguments.node)
-    payee = read_payee(rpc, address, arguments.node)
-    check_funds(rpc, terms, address, found.amount)
-    if arguments.keystore is not None:
-        sender = sender_of(rpc, address, arguments)
+        rpc, run = Rpc(material.rpc), material.domain.run
+        unlock = (lambda: sender_of(rpc, run, arguments)) if arguments.keystore is not None else None
+        result = claim(material, rpc, arguments.node, unlock)
+    print(json.dumps(result) if arguments.json else in_words(result))
+    return 0
+
+
+def claim(
+    material: "Material", rpc: "Rpc", node: Address, unlock: "Callable[[], Sender] | None" = None
+) -> dict[str, Any]:
+    """Pay a node's payee, from the account that `unlock` gives; without one only say what there is. Returns the result
+    as JSON. Raises Refused or Unavailable where nothing can be claimed now."""
+    from flb.chain.payout_calls import read_payee, read_terms
+    from flb.roster import fold
+
+    run = material.domain.run
+    terms = read_terms(rpc, run)
+    if terms.token == ZERO_ADDRESS:
+        raise Refused("this run pays nothing", "flb scores shows what its nodes scored")
+    found = claimable(material, fold(material.events), terms, rpc, node)
+    check_funds(rpc, terms, run, found.amount)
     result = {
-        "node": "0x" + arguments.node.hex(),
-        "payee": "0x" + payee.hex(),
+        "node": "0x" + node.hex(),
+        "payee": "0x" + read_payee(rpc, run, node).hex(),
         "amount": str(found.amount),
         "cumulative": str(found.cumulative),
         "token": "0x" + terms.token.hex(),
@@ -87,10 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
         "activated": None,
         "tx": None,
     }
-    if sender is not None:
-        result |= send(sender, arguments.node, found)
-    print(json.dumps(result) if arguments.json else in_words(result))
-    return 0
+    return result if unlock is None else {**result, **send(unlock(), node, found)}
 
 
 def sender_of(rpc: "Rpc", run: Address, arguments: argparse.Namespace) -> "Sender":

@@ -27,8 +27,19 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--config", type=Path, default=Path("config.yaml"), help="settings (default: config.yaml)")
     parser.add_argument("--keystore", type=Path, required=True, help="keystore of the owner, who pays for it")
     parser.add_argument("--password-file", type=Path, help="file with its password (or FLB_PASSWORD_FILE)")
+    parser.add_argument(
+        "--test-token", type=amount, default=0, metavar="AMOUNT", help="on a local chain: pay with so much test token"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run)
+
+
+def amount(text: str) -> int:
+    """A whole number of base units of a token, at least 1."""
+    value = int(text)
+    if not 1 <= value < 2**256:
+        raise argparse.ArgumentTypeError("give at least 1")
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +52,8 @@ class Deployed:
     spec: RunSpec
     spec_digest: Digest
     gas_used: int
+    token: Address
+    """What it pays with; zero for nothing."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -54,11 +67,12 @@ def run(arguments: argparse.Namespace) -> int:
     aggregator = keystore.stored_address(
         require(config.server.keystore, "server.keystore", "make one with flb account new")
     )
-    deployed = deploy(config, owner, aggregator)
+    deployed = deploy(config, owner, aggregator, test_token=arguments.test_token)
     address = "0x" + deployed.run.hex()
     if arguments.json:
         print(json.dumps({"run": address, "chain_id": deployed.chain_id, "spec": deployed.spec_digest.hex(),
-                          "deploy_block": deployed.deploy_block, "gas_used": deployed.gas_used}))  # fmt: skip
+                          "deploy_block": deployed.deploy_block, "gas_used": deployed.gas_used,
+                          "token": "0x" + deployed.token.hex()}))  # fmt: skip
     else:
         print(f"run {address} on chain {deployed.chain_id}; set chain.run to it on every device", file=sys.stderr)
         print(address)
@@ -149,15 +163,21 @@ def refuse_foreseen_draw(rpc: "Rpc", fraction: float) -> None:
 
 
 def deploy(
-    config: Config, owner: bytes, aggregator: Address, plan: Callable[[Config, Path], RunSpec] = make_spec
+    config: Config,
+    owner: bytes,
+    aggregator: Address,
+    plan: Callable[[Config, Path], RunSpec] = make_spec,
+    test_token: int = 0,
 ) -> Deployed:
-    """Write the work folder, deploy factory and run, and note where they are; `plan` makes the spec."""
+    """Write the work folder, deploy factory and run, and note where they are; `plan` makes the spec. With `test_token`
+    the run pays with a new test token, and holds so much of it."""
     from flb import spec as specs
     from flb.chain.deploy import Settings, create_run, deploy_factory
     from flb.chain.rpc import Rpc
     from flb.chain.sender import Sender
     from flb.errors import NotAllowedHere
     from flb.store import write_atomic
+    from flb_cli import deploy_pay
 
     folder = config.server.workdir
     folder.mkdir(parents=True, exist_ok=True)
@@ -165,13 +185,14 @@ def deploy(
         raise NotAllowedHere(f"{folder} already holds a run", "choose another server.workdir for a new one")
     rpc = Rpc(config.chain.rpc)
     chain_id = rpc.chain_id()
+    pay = deploy_pay.plan(config, rpc, test_token)
     spec = plan(config, folder)
     refuse_foreseen_draw(rpc, spec.rounds.fraction)
     encoded = spec.encode()
     write_atomic(folder / "spec.json", encoded)
     sender = Sender(rpc, owner)
     factory = Address(bytes.fromhex(config.chain.factory[2:])) if config.chain.factory else deploy_factory(sender)
-    digest = specs.digest_of(encoded)
+    digest, token = specs.digest_of(encoded), deploy_pay.token(pay, sender)
     settings = Settings(
         digest,
         Digest(bytes.fromhex(spec.adapter)),
@@ -181,8 +202,12 @@ def deploy(
         sender.address,
         aggregator,
         admitter_of(config, sender.address),
+        min_round_seconds=pay.min_round_seconds,
+        token=token,
+        payout_delay_seconds=pay.delay_seconds,
     )
     run_address, mined = create_run(sender, factory, settings)
+    deploy_pay.fund(pay, sender, token, run_address, test_token)
     note = {
         "run": "0x" + run_address.hex(),
         "factory": "0x" + factory.hex(),
@@ -192,4 +217,4 @@ def deploy(
         "spec": digest.hex(),
     }
     write_atomic(folder / "run.json", json.dumps(note, indent=2).encode())
-    return Deployed(run_address, chain_id, mined.block.number, spec, digest, mined.gas_used)
+    return Deployed(run_address, chain_id, mined.block.number, spec, digest, mined.gas_used, token)

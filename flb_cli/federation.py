@@ -75,6 +75,8 @@ class Federation:
     """Private keys by name, where they must be known beforehand; the others are random."""
     dtype: str = "auto"
     threads: int | None = None
+    test_token: int = 0
+    """How much test token the run holds to pay its nodes with; 0 for a run without a token."""
 
     def __enter__(self) -> "Federation":
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -140,7 +142,7 @@ class Federation:
         self.write_config("aggregator", port=local.free_port())
         self.owner = Sender(self.rpc(), owner)
         aggregator = keystore.stored_address(self.folder / "keys" / "aggregator.json")
-        deployed = deploy.deploy(load(self.folder / "aggregator.yaml"), owner, aggregator)
+        deployed = deploy.deploy(load(self.folder / "aggregator.yaml"), owner, aggregator, test_token=self.test_token)
         self.watch(deployed)
         for index, dataset in enumerate(self.datasets):
             self.write_config(f"node-{index + 1}", dataset=dataset, run="0x" + deployed.run.hex())
