@@ -15,7 +15,7 @@ from pathlib import Path
 
 import rfc8785
 
-from flb import identity, membership, merkle, payouts, records, standard_tree
+from flb import identity, membership, merkle, payouts, records
 from flb.membership import Kind, Message, word_of
 from flb.payouts import Standing
 from flb.roster import roster_root
@@ -38,13 +38,11 @@ from flb.types import (
     TensorSpec,
 )
 from flb.wire import chunks, container
-from tools import vector_messages, vector_values
+from tools import vector_messages, vector_standard_tree, vector_values
 from tools.vector_values import COW, Case, digest, small_spec, text
 
 TARGET = Path(__file__).resolve().parent.parent / "proto" / "vectors"
 DOMAIN = Domain(31337, Address(b"\x0f" * 20))
-GOLDEN = 0x9E3779B97F4A7C15F39CC0605CEDC835
-"""Spreads addresses."""
 PAYOUT = 10**18
 """What a round pays in these cases."""
 DOG, AGGREGATOR = (bytes(merkle.keccak256(word)) for word in (b"dog", b"aggregator"))
@@ -231,22 +229,6 @@ def record() -> list[Case]:
     ]
 
 
-def standard_trees() -> list[Case]:
-    """Entries to the whole tree of `@openzeppelin/merkle-tree`, and the proof of every entry."""
-    cases = []
-    for count in (1, 2, 3, 4, 5, 7, 8, 13):
-        entries = [
-            (Address((index * GOLDEN % 2**160).to_bytes(20, "big")), (index - 1) * 0x1000003**7 % standard_tree.UINT256)
-            for index in range(1, count + 1)
-        ]
-        entries[-1] = (entries[-1][0], standard_tree.UINT256 - 1)
-        made = standard_tree.tree(entries)
-        cases.append({"entries": [[text(node), str(value)] for node, value in entries], "root": text(made.root),
-                      "tree": [text(node) for node in made.nodes], "places": list(made.places),
-                      "proofs": [[text(one) for one in made.proof(index)] for index in range(count)]})  # fmt: skip
-    return cases
-
-
 def upload() -> list[Case]:
     """Where chunks lie, and from where an upload goes on."""
     largest, cases = chunks.CHUNK, []
@@ -273,7 +255,7 @@ TOPICS: dict[str, tuple[str, Callable[[], list[Case]]]] = {
     "merkle": ("Roots of trees: plain leaves, updates with sentinels, a dataset's commitment, a roster.", trees),
     "messages": ("Fields to serialized protobuf, every request and response once.", vector_messages.cases),
     "record": ("A sealed round's record, and the record hashes of a sealed and a void round.", record),
-    "standard_tree": ("Nodes and values to trees as @openzeppelin/merkle-tree makes them.", standard_trees),
+    "standard_tree": ("Nodes and values to trees as @openzeppelin/merkle-tree makes them.", vector_standard_tree.cases),
     "update": ("A run spec, step and values to the update blob.", vector_values.update),
     "upload": ("Chunks of an upload, and where one goes on after a break.", upload),
 }
