@@ -15,6 +15,7 @@ from pathlib import Path
 
 from flb import keystore
 from flb import spec as specs
+from flb.chain.outbox import Outbox
 from flb.chain.registry import Registry, call_view, find_deploy_block
 from flb.chain.rpc import Rpc
 from flb.chain.sender import Mined, Sender
@@ -150,7 +151,9 @@ def build(config: Config, folder: Path) -> Daemon:
         spec_digest=spec_digest,
         domain=domain,
         key=key,
-        chain=AggregatorChain(registry, newest, Sender(rpc, key, address), threading.Lock()),
+        chain=AggregatorChain(
+            registry, newest, Sender(rpc, key, address, outbox=Outbox(folder / "outbox.sqlite")), threading.Lock()
+        ),
         journal=Journal(folder / "journal.sqlite"),
         blobs=blobs,
         spool=spool,

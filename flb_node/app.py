@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from flb import base_model, keystore
+from flb.chain.outbox import Outbox
 from flb.chain.registry import Registry, call_view, find_deploy_block
 from flb.chain.rpc import Rpc
 from flb.chain.sender import Sender
@@ -137,7 +138,7 @@ def build(
     rpc = Rpc(config.chain.rpc)
     domain = Domain(rpc.chain_id(), run_address)
     registry = Registry(rpc, domain, find_deploy_block(rpc, run_address))
-    sender = Sender(rpc, key, run_address)
+    sender = Sender(rpc, key, run_address, outbox=Outbox(folder / "outbox.sqlite"))
     secret = commitment.load_secret(folder)
     status = StatusFile(folder / "status.json", log)
     return Daemon(
