@@ -5,6 +5,7 @@ import {Initializable} from "@openzeppelin/contracts/proxy/utils/Initializable.s
 
 import {FLBRun} from "../FLBRun.sol";
 import {IFLBFactory} from "../interfaces/IFLBFactory.sol";
+import {IFLBRounds} from "../interfaces/IFLBRounds.sol";
 import {IFLBRun} from "../interfaces/IFLBRun.sol";
 import {Base, Vm} from "./Base.t.sol";
 
@@ -14,12 +15,15 @@ contract FLBFactoryTest is Base {
         eq(run.spec(), keccak256("spec"));
         eq(run.adapter(), keccak256("adapter"));
         eq(run.steps(), STEPS);
-        (uint32 roundSeconds, uint32 graceSeconds) = run.windows();
+        (uint32 roundSeconds, uint32 graceSeconds, uint32 minRoundSeconds, uint32 delay) = run.windows();
         eq(roundSeconds, ROUND_SECONDS);
         eq(graceSeconds, GRACE_SECONDS);
+        eq(minRoundSeconds, 0);
+        eq(delay, 0);
         eq(run.owner(), OWNER);
         eq(run.aggregator(), AGGREGATOR);
-        eq(run.admitter(), ADMITTER);
+        eq(run.admitter(), address(0));
+        eq(run.token(), address(0));
         eqHead(0, 0, 0, false);
     }
 
@@ -33,9 +37,9 @@ contract FLBFactoryTest is Base {
         eq(logs[0].topics[1], bytes32(uint256(uint160(made))));
         eq(logs[0].topics[2], bytes32(uint256(uint160(OWNER))));
         eq(logs[0].topics[3], keccak256("spec"));
-        eq(logs[2].topics[0], IFLBRun.AggregatorSet.selector);
+        eq(logs[2].topics[0], IFLBRounds.AggregatorSet.selector);
         eq(keccak256(logs[2].data), keccak256(abi.encode(uint32(1))));
-        eq(logs[3].topics[0], IFLBRun.EndpointSet.selector);
+        eq(logs[3].topics[0], IFLBRounds.EndpointSet.selector);
         eq(keccak256(logs[3].data), keccak256(abi.encode("127.0.0.1:50051", bytes32(0), bytes32(0))));
     }
 

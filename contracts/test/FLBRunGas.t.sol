@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {IFLBRounds} from "../interfaces/IFLBRounds.sol";
 import {IFLBRun} from "../interfaces/IFLBRun.sol";
 import {Base} from "./Base.t.sol";
 
@@ -40,7 +41,7 @@ contract FLBRunGasTest is Base {
     }
 
     function cost(IFLBRun run_, uint32 round) private returns (uint256) {
-        bytes memory data = abi.encodeCall(IFLBRun.roll, (round, statement(round)));
+        bytes memory data = abi.encodeCall(IFLBRounds.roll, (round, statement(round)));
         vm.prank(AGGREGATOR);
         uint256 before = gasleft();
         (bool done,) = address(run_).call(data);
