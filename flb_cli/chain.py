@@ -20,13 +20,14 @@ RPC = "http://127.0.0.1:8545"
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verbs."""
-    from flb_cli import chain_up, deploy
+    from flb_cli import chain_up, deploy, membership
 
     text = "run a local chain, deploy a run, start, finish and read it"
     parser = subparsers.add_parser("chain", help=text, description=text)
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     chain_up.register(verbs)
     deploy.register(verbs)
+    membership.register(verbs)
     for name, text in (
         ("start", "open round 1 of a run, as its owner"),
         ("finish", "make the open round of a run the last one, as its owner"),
@@ -72,14 +73,13 @@ def address(text: str) -> Address:
 
 def send(arguments: argparse.Namespace) -> int:
     """`flb chain start` and `flb chain finish`: one transaction of the owner."""
-    from flb import keystore
     from flb.chain.registry import Registry
     from flb.chain.rpc import Rpc
     from flb.chain.sender import Sender
     from flb.types import Domain
-    from flb_cli.account import password
+    from flb_cli.account import open_key
 
-    key = keystore.load(arguments.keystore, password(arguments.password_file))
+    key = open_key(arguments.keystore, arguments.password_file, "owner")
     rpc = Rpc(arguments.rpc)
     # an address without code takes every transaction and does nothing
     Registry(rpc, Domain(rpc.chain_id(), arguments.contract), 0).check_run()

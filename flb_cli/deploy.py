@@ -8,10 +8,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flb.config import Config, require
 from flb.spec import RunSpec
 from flb.types import Address, Digest
+
+if TYPE_CHECKING:
+    from flb.chain.rpc import Rpc
+
+COMPARED_BLOCKS = 8
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -41,12 +47,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Deploy and print the address."""
     from flb import keystore
     from flb.config_file import load
+    from flb_cli.account import open_key
 
     config = load(arguments.config)
-    password = require(
-        keystore.password_file(arguments.password_file), "--password-file", "name a file with the owner's password"
-    )
-    owner = keystore.load(arguments.keystore, keystore.read_password(password))
+    owner = open_key(arguments.keystore, arguments.password_file, "owner")
     aggregator = keystore.stored_address(
         require(config.server.keystore, "server.keystore", "make one with flb account new")
     )
@@ -101,9 +105,46 @@ def make_spec(config: Config, folder: Path) -> RunSpec:
         value_bound=run.value_bound,
         weight_cap=run.weight_cap,
         norm=None if run.norm_bound == "auto" else int(run.norm_bound),
-        open_membership=True,
+        open_membership=run.membership == "open",
         salt=secrets.token_hex(32),
     )
+
+
+def admitter_of(config: Config, owner: Address) -> Address:
+    """Who invites: nobody where membership is open, else `run.admitter` or the owner."""
+    from flb.types import ZERO_ADDRESS
+
+    if config.run.membership == "open":
+        return ZERO_ADDRESS
+    named = config.run.admitter
+    return owner if named is None else Address(bytes.fromhex(named[2:]))
+
+
+def refuse_foreseen_draw(rpc: "Rpc", fraction: float) -> None:
+    """Raise Refused for a fraction below 1 on a chain whose prevrandao does not change: everybody could foresee the
+    draw, and arrange it.
+
+    Compares the newest blocks but the first, whose value is made up; a chain that is too young is asked to mine.
+    """
+    from flb.errors import FLBError, Refused
+
+    if fraction >= 1:
+        return
+    while (newest := rpc.block_number()) < 2:
+        try:
+            rpc.call("evm_mine")
+        except FLBError as error:
+            raise Refused("the chain is too young to tell whether its prevrandao changes", "try again later") from error
+    seen = {
+        (rpc.call("eth_getBlockByNumber", hex(number), False) or {}).get("mixHash")
+        for number in range(max(1, newest - COMPARED_BLOCKS + 1), newest + 1)
+    }
+    if len(seen) < 2:
+        raise Refused(
+            f"run.fraction is {fraction}, and prevrandao is the same in all blocks of this chain, so that everybody "
+            "could foresee which nodes are drawn",
+            "set run.fraction: 1.0, or use another chain",
+        )
 
 
 def deploy(
@@ -112,19 +153,19 @@ def deploy(
     """Write the work folder, deploy factory and run, and note where they are; `plan` makes the spec."""
     from flb import spec as specs
     from flb.chain.deploy import Settings, create_run, deploy_factory
-    from flb.chain.rpc import Rpc
+    from flb.chain.rpc import connect
     from flb.chain.sender import Sender
     from flb.errors import NotAllowedHere
     from flb.store import write_atomic
-    from flb.types import ZERO_ADDRESS
 
     folder = config.server.workdir
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "run.json").exists():
         raise NotAllowedHere(f"{folder} already holds a run", "choose another server.workdir for a new one")
-    rpc = Rpc(config.chain.rpc)
+    rpc = connect(config.chain.rpc)
     chain_id = rpc.chain_id()
     spec = plan(config, folder)
+    refuse_foreseen_draw(rpc, spec.rounds.fraction)
     encoded = spec.encode()
     write_atomic(folder / "spec.json", encoded)
     sender = Sender(rpc, owner)
@@ -138,7 +179,7 @@ def deploy(
         spec.rounds.grace_seconds,
         sender.address,
         aggregator,
-        ZERO_ADDRESS,
+        admitter_of(config, sender.address),
     )
     run_address, mined = create_run(sender, factory, settings)
     note = {

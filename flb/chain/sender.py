@@ -19,6 +19,7 @@ from flb.chain.rpc import MALFORMED, Rpc, malformed
 from flb.chain.transaction import Mined, mined_of, sign
 from flb.errors import ChainUnavailable, ContractRefused, Refused
 from flb.identity import address_of
+from flb.membership import NO_INVITE, Invite
 from flb.records import Roll
 from flb.types import Address, Digest, Round
 
@@ -229,13 +230,13 @@ class Sender:
         assert self.run is not None, "a sender without a run only deploys"
         return self.send(self.run, calldata("FLBRun", name, *values))
 
-    def join(self, payee: Address) -> Mined:
+    def join(self, payee: Address, invite: Invite = NO_INVITE) -> Mined:
         """Become a member, paid at `payee`."""
-        return self.invoke("join", payee)
+        return self.invoke("join", payee, (invite.deadline, invite.compact[:32], invite.compact[32:]))
 
     def leave(self) -> Mined:
         """Leave."""
-        return self.invoke("leave")
+        return self.invoke("leave", self.address)
 
     def remove(self, node: Address) -> Mined:
         """Remove a member."""
@@ -243,7 +244,7 @@ class Sender:
 
     def register_dataset(self, root: Digest, records: int) -> Mined:
         """Commit to a dataset."""
-        return self.invoke("registerDataset", root, records)
+        return self.invoke("registerDataset", self.address, root, records)
 
     def set_endpoint(self, uri: str, cert_digest: Digest, next_cert_digest: Digest) -> Mined:
         """Publish where the aggregator listens."""
