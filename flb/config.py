@@ -171,7 +171,9 @@ class ServerConfig:
 class ChainConfig:
     """The chain and the run on it."""
 
-    rpc: str = setting("http://127.0.0.1:8545", "JSON-RPC endpoint")
+    rpc: str | tuple[str, ...] = setting(
+        "http://127.0.0.1:8545", "JSON-RPC endpoint, or a list of them: the next is asked when one is dead or behind"
+    )
     run: str | None = setting(None, "address of the run's contract; flb chain deploy prints it")
     factory: str | None = setting(None, "address of a factory to use; null deploys one")
 

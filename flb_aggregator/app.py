@@ -17,8 +17,9 @@ from pathlib import Path
 from flb import keystore
 from flb import spec as specs
 from flb.chain import membership_calls
+from flb.chain.outbox import Outbox
 from flb.chain.registry import Registry, call_view, find_deploy_block
-from flb.chain.rpc import Rpc
+from flb.chain.rpc import connect, is_local
 from flb.chain.sender import Mined, Sender
 from flb.config import Config, refuse_off_chain, require
 from flb.config_file import load
@@ -166,7 +167,7 @@ def build(config: Config, folder: Path) -> Daemon:
     blobs = BlobStore(folder / "blobs", sweep=True)
     spec, spec_digest = read_spec(folder, blobs)
     address, deploy_block = read_run(config, folder)
-    rpc = Rpc(config.chain.rpc)
+    rpc = connect(config.chain.rpc)
     domain = Domain(rpc.chain_id(), address)
     if deploy_block is None:
         deploy_block = find_deploy_block(rpc, address)
@@ -180,7 +181,9 @@ def build(config: Config, folder: Path) -> Daemon:
         spec_digest=spec_digest,
         domain=domain,
         key=key,
-        chain=AggregatorChain(registry, newest, Sender(rpc, key, address), threading.Lock()),
+        chain=AggregatorChain(
+            registry, newest, Sender(rpc, key, address, outbox=Outbox(folder / "outbox.sqlite")), threading.Lock()
+        ),
         journal=Journal(folder / "journal.sqlite"),
         blobs=blobs,
         spool=spool,
@@ -189,7 +192,7 @@ def build(config: Config, folder: Path) -> Daemon:
         now=time.time,
         log=log,
         keep_updates=config.server.keep_updates,
-        poll_seconds=0.25 if "127.0.0.1" in rpc.url or "localhost" in rpc.url else 2.0,
+        poll_seconds=0.25 if is_local(rpc.url) else 2.0,
     )
 
 

@@ -59,14 +59,14 @@ class Claimable:
 
 def run(arguments: argparse.Namespace) -> int:
     """Claim and report."""
-    from flb.chain.rpc import Rpc
+    from flb.chain.rpc import connect
     from flb_cli.verify import find
 
     with tempfile.TemporaryDirectory(prefix="flb-claim-") as cache:
         material = find(arguments.run_name, arguments.rpc, False, Path(cache))
         if material.rpc is None:
             raise Unavailable("no chain answers, and a claim is a transaction", "give --rpc of the run's chain")
-        rpc, run = Rpc(material.rpc), material.domain.run
+        rpc, run = connect(material.rpc), material.domain.run
         unlock = (lambda: sender_of(rpc, run, arguments)) if arguments.keystore is not None else None
         result = claim(material, rpc, arguments.node, unlock)
     print(json.dumps(result) if arguments.json else in_words(result))

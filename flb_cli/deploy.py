@@ -173,7 +173,7 @@ def deploy(
     the run pays with a new test token, and holds so much of it."""
     from flb import spec as specs
     from flb.chain.deploy import Settings, create_run, deploy_factory
-    from flb.chain.rpc import Rpc
+    from flb.chain.rpc import connect
     from flb.chain.sender import Sender
     from flb.errors import NotAllowedHere
     from flb.store import write_atomic
@@ -183,7 +183,7 @@ def deploy(
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "run.json").exists():
         raise NotAllowedHere(f"{folder} already holds a run", "choose another server.workdir for a new one")
-    rpc = Rpc(config.chain.rpc)
+    rpc = connect(config.chain.rpc)
     chain_id = rpc.chain_id()
     pay = deploy_pay.plan(config, rpc, test_token)
     spec = plan(config, folder)

@@ -42,8 +42,8 @@ class Material:
     domain: Domain
     fetch: Callable[[Digest], Path | None]
     trusted: tuple[str, ...]
-    rpc: str | None
-    """Endpoint of the chain that gave the events; None where none was asked or answered."""
+    rpc: str | tuple[str, ...] | None
+    """Endpoints of the chain that gave the events; None where none was asked or answered."""
     broken: list[str] = field(default_factory=list)
     """Blobs that were served with other bytes than their name says."""
 
@@ -134,8 +134,8 @@ def from_folder(folder: Path, rpc_url: str | None, offline: bool) -> Material:
 
     if not offline:
         try:
-            events = read_chain(rpc_url or note["rpc"], domain, int(note["deploy_block"]))
-            return Material(events, domain, fetch, (), rpc_url or note["rpc"])
+            urls = rpc_url or endpoints(note["rpc"])
+            return Material(read_chain(urls, domain, int(note["deploy_block"])), domain, fetch, (), urls)
         except (Unavailable, LostChain):
             if rpc_url is not None:
                 raise
@@ -158,12 +158,17 @@ def read_events(*folders: Path) -> tuple[list[ChainEvent], str]:
     raise Unavailable("no chain answers and the folder has no events.jsonl", "give --rpc of a chain that has the run")
 
 
-def read_chain(rpc_url: str, domain: Domain, deploy_block: int | None) -> list[ChainEvent]:
+def endpoints(noted: Any) -> str | tuple[str, ...]:
+    """`chain.rpc` as run.json keeps it: one URL or a list."""
+    return tuple(map(str, noted)) if isinstance(noted, list) else str(noted)
+
+
+def read_chain(rpc_url: str | tuple[str, ...], domain: Domain, deploy_block: int | None) -> list[ChainEvent]:
     """All events of a run."""
     from flb.chain.registry import Registry, find_deploy_block
-    from flb.chain.rpc import Rpc
+    from flb.chain.rpc import connect
 
-    rpc = Rpc(rpc_url)
+    rpc = connect(rpc_url)
     if deploy_block is None:
         deploy_block = find_deploy_block(rpc, domain.run)
     registry = Registry(rpc, domain, deploy_block)

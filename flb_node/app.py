@@ -16,8 +16,9 @@ from types import FrameType
 
 from flb import base_model, keystore
 from flb.chain import membership_calls
+from flb.chain.outbox import Outbox
 from flb.chain.registry import Registry, find_deploy_block
-from flb.chain.rpc import Rpc
+from flb.chain.rpc import connect, is_local
 from flb.chain.sender import Sender
 from flb.config import Config, refuse_off_chain, require
 from flb.config_file import load
@@ -94,7 +95,7 @@ def log(text: str) -> None:
 
 def poll_seconds(rpc: str) -> float:
     """How often to read the chain: a local one can be asked all the time."""
-    return 0.25 if "127.0.0.1" in rpc or "localhost" in rpc else 4.0
+    return 0.25 if is_local(rpc) else 4.0
 
 
 def run(path: Path) -> int:
@@ -143,10 +144,10 @@ def build(
     wake: threading.Event,
 ) -> Daemon:
     """Every part, once."""
-    rpc = Rpc(config.chain.rpc)
+    rpc = connect(config.chain.rpc)
     domain = Domain(rpc.chain_id(), run_address)
     registry = Registry(rpc, domain, find_deploy_block(rpc, run_address))
-    sender = Sender(rpc, key, run_address)
+    sender = Sender(rpc, key, run_address, outbox=Outbox(folder / "outbox.sqlite"))
     secret = commitment.load_secret(folder)
     status = StatusFile(folder / "status.json", log)
     chain = NodeChain(registry, sender)
@@ -171,7 +172,7 @@ def build(
         wake=wake,
         status=status,
         log=log,
-        poll_seconds=poll_seconds(config.chain.rpc),
+        poll_seconds=poll_seconds(rpc.url),
         keep_steps=config.client.keep_steps,
     )
 

@@ -147,7 +147,7 @@ def digest(text: str) -> Digest:
 
 
 def to_json(event: ChainEvent) -> dict[str, Any]:
-    """One line of events.jsonl: hex at the edge, block number and hash included."""
+    """One line of events.jsonl: hex at the edge, block number and hash included, the event's own fields in `args`."""
     place = event.place
     line: dict[str, Any] = {
         "event": NAMES[type(event)],
@@ -156,9 +156,8 @@ def to_json(event: ChainEvent) -> dict[str, Any]:
         "index": place.index,
         "tx": "0x" + place.tx.hex(),
     }
-    for part in fields(event)[1:]:
-        value = getattr(event, part.name)
-        line[part.name] = "0x" + value.hex() if isinstance(value, bytes) else value
+    args = {part.name: getattr(event, part.name) for part in fields(event)[1:]}
+    line["args"] = {k: "0x" + value.hex() if isinstance(value, bytes) else value for k, value in args.items()}
     return line
 
 
@@ -170,7 +169,7 @@ def from_json(line: Any) -> ChainEvent:
     hints = get_type_hints(kind)
     values = []
     for part in fields(kind)[1:]:
-        value, wanted = line[part.name], hints[part.name]
+        value, wanted = line["args"][part.name], hints[part.name]
         base = getattr(wanted, "__supertype__", wanted)
         values.append(bytes.fromhex(value[2:]) if base is bytes else value)
         if type(values[-1]) is not base:
