@@ -18,7 +18,7 @@ from flb.roster import draw
 from flb.store import BlobStore
 from flb.types import ZERO_DIGEST, Address, Digest, Round, Seconds
 from flb_cli.main import main
-from tests.chains import ROUND_SECONDS, Deployed, account, deploy, later
+from tests.chains import ROUND_SECONDS, Deployed, a_roll, account, deploy, later
 from tests.sim import small_spec
 
 pytestmark = pytest.mark.chain
@@ -230,3 +230,13 @@ def test_activate__record_with_another_root__is_refused_by_the_contract(paying: 
     assert payout_calls.read_terms(d.rpc, d.run) == payout_calls.PayoutTerms(
         paying.token, Seconds(ROUND_SECONDS), Seconds(DELAY)
     )
+
+
+def test_roll__round_younger_than_the_least__is_refused_and_goes_through_later(paying: Paying) -> None:
+    d = paying.deployed
+    paying.seal(1, 1)
+    with pytest.raises(ContractRefused, match="FLBTooEarly"):
+        d.aggregator.roll(a_roll(2))
+    later(d.rpc, LEAST)
+    d.aggregator.roll(a_roll(2))
+    assert len(d.registry().poll().rolls) == 2
