@@ -130,7 +130,7 @@ class Transfers:
         self.daemon.spool.check_room(manifest)
         async with self.up.turn() as turn:
             await self.daemon.begin(manifest)
-            upload = await asyncio.to_thread(Upload, self.daemon.spool, manifest, offset, self.threads)
+            upload = await asyncio.to_thread(Upload, self.daemon.spool, manifest, offset)
             discard, clock = False, asyncio.get_running_loop().time
             try:
                 started, held = clock(), upload.receiver.held
