@@ -63,7 +63,7 @@ export function inviteFrom(text) {
   const raw = Buffer.from((value >> (bits % 8n)).toString(16).padStart(Number(bits / 8n) * 2, "0"), "hex");
   const body = raw.subarray(0, -4);
   if (body.length !== 70 || body[0] !== 1) throw new Error("the invite has another form");
-  if (!bytes(keccak256(body)).subarray(0, 4).equals(raw.subarray(-4))) throw new Error("the invite is not whole");
+  if (!keccak256(body).subarray(0, 4).equals(raw.subarray(-4))) throw new Error("the invite is not whole");
   return { deadline: body.readUIntBE(1, 5), r: hex(body.subarray(6, 38)), vs: hex(body.subarray(38)) };
 }
 export const NO_INVITE = { deadline: 0, r: hex(Buffer.alloc(32)), vs: hex(Buffer.alloc(32)) };
