@@ -3,6 +3,7 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import numpy as np
 from flb import events as chain
 from flb import identity, records, roster
 from flb import spec as specs
-from flb.admission import layout_of, update_metadata
-from flb.codec import CODINGS, dither
+from flb.admission import in_file_order, layout_of, update_metadata
+from flb.codec import CODINGS, Raw, dither
 from flb.merkle import keccak256
 from flb.records import Roll
 from flb.rounds import SubmitRoll
@@ -88,12 +89,13 @@ def update_bytes(spec: specs.RunSpec, step: Step, member: Member, base: Digest, 
     random = np.random.default_rng(int.from_bytes(member.node[:4], "big"))
     salt = hashlib.sha256(member.node).digest()
     blob = container.header_of(layout.entries, update_metadata(salt, member.node, base))
-    draw, data = dither.stream(dither.key_of(DOMAIN.run, step, member.node)), {}
-    for tensor, entries in zip(layout.tensors, layout.parts, strict=True):
+    draw = dither.stream(dither.key_of(DOMAIN.run, step, member.node))
+
+    def coded(tensor: TensorSpec) -> Sequence[Raw]:
         values = (random.standard_normal(tensor.size) * scale).astype(np.float32)
-        coded = CODINGS[spec.wire_codec].encode(values, draw)
-        data |= {entry.name: bytes(raw) for entry, raw in zip(entries, coded, strict=True)}
-    return blob + b"".join(data[entry.name] for entry in layout.entries)
+        return CODINGS[spec.wire_codec].encode(values, draw)
+
+    return blob + b"".join(in_file_order(layout, coded))
 
 
 def manifest_for(spec: specs.RunSpec, opened: Opening, member: Member, blob: bytes, examples: int = 100) -> Manifest:
