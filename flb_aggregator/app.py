@@ -163,6 +163,8 @@ def build(config: Config, folder: Path) -> Daemon:
     store = require(config.server.keystore, "server.keystore", "make one with flb account new")
     password = keystore.password_file(config.server.password_file)
     where = require(password, "server.password_file", "name a file with the keystore's password")
+    if (role := keystore.stored_role(store)) not in (None, "aggregator"):
+        log(f"{store} was made for the role {role}, and acts as aggregator here")
     key = keystore.load(store, keystore.read_password(where))
     blobs = BlobStore(folder / "blobs", sweep=True)
     spec, spec_digest = read_spec(folder, blobs)

@@ -7,13 +7,14 @@ to skip. Nothing here is a promise: messages that wait are in memory, and a node
 """
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from flb.errors import BadMessage, ContractRefused, Unavailable
+from flb.errors import BadMessage, ContractRefused, Refused, Unavailable
 from flb.membership import Rules, SignedMessage, Slot, accept, message_hash
 from flb.merkle import keccak256
 from flb.types import ZERO_ADDRESS, Address, Digest, Domain
@@ -100,7 +101,10 @@ class Relay:
         good = [messages[index] for index, refused in zip(fresh, checked, strict=True) if refused is None]
         if len(self.waiting) + len(good) > MOST_WAITING:
             raise Unavailable("too many messages wait for the chain", "come back later")
-        await asyncio.to_thread(self.budget.charge, good, network_of(peer), strangers)
+        try:
+            await asyncio.to_thread(self.budget.charge, good, network_of(peer), strangers)
+        except OSError as error:
+            raise Unavailable("the aggregator cannot write down what it spends", "come back later") from error
         for index, refused in zip(fresh, checked, strict=True):
             outcomes[index] = refused or Outcome("accepted")
         for signed in good:
@@ -168,10 +172,11 @@ class Relay:
         except Unavailable as error:
             self.log(f"{error}; the messages of {len(batch)} nodes wait")
             return False
-        except ContractRefused as error:
+        except Refused as error:
             self.log(f"{len(batch)} membership messages could not be sent: {error}")
+            name = error.name if isinstance(error, ContractRefused) else error.code
             async with self.turn:
-                self.drop(batch, [Outcome("refused", error=error.name, reason=str(error))] * len(batch))
+                self.drop(batch, [Outcome("refused", error=name, reason=str(error))] * len(batch))
             return True
         outcomes = [
             Outcome("skipped", relayed.tx, relayed.skipped[index], "the chain had changed when it was mined")
@@ -181,7 +186,8 @@ class Relay:
         ]
         async with self.turn:
             self.drop(batch, outcomes)
-            await asyncio.to_thread(self.budget.settle, batch, relayed.gas_used)
+            with contextlib.suppress(OSError):  # then the charge of before stands
+                await asyncio.to_thread(self.budget.settle, batch, relayed.gas_used)
         self.log(
             f"relayed {len(batch) - len(relayed.skipped)} of {len(batch)} membership messages, {relayed.gas_used} gas, "
             f"{time.monotonic() - started:.1f} s"

@@ -131,6 +131,8 @@ def open_key(config: Config) -> bytes:
     store = require(config.client.keystore, "client.keystore", "make one with flb account new")
     password = keystore.password_file(config.client.password_file)
     where = require(password, "client.password_file", "name a file with the keystore's password")
+    if (role := keystore.stored_role(store)) not in (None, "node"):
+        log(f"{store} was made for the role {role}, and acts as node here")
     return keystore.load(store, keystore.read_password(where))
 
 

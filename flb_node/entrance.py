@@ -37,6 +37,10 @@ PASSING = ("", "FLBReplayed", "FLBAlreadyMember", "FLBNotMember", "FLBExpired")
 class Chain(Protocol):
     """What is asked of the chain; every call blocks and may raise ChainUnavailable, LostChain or ContractRefused."""
 
+    def head(self) -> RunView:
+        """What the newest block says."""
+        ...
+
     def slot(self, node: Address) -> Slot:
         """What the contract holds of a node."""
         ...
@@ -118,14 +122,12 @@ class Entrance:
 
     def register(self, root: Digest, records: int, relay: Callable[[SignedMessage], Relayed]) -> None:
         """Commit to the dataset."""
-        slot = self.chain.slot(self.node)
-        held = self.pending.message if self.pending else None
-        if held and held.kind is Kind.REGISTER_DATASET and held.seq <= slot.seq:
+        if (self.node, root) in self.chain.head().datasets:
             return  # it is in, and the confirmed view does not show it yet
         if self.pays(lambda: self.chain.register_dataset(self.node, root, records)):
             self.log(f"registered a dataset of {records} records")
             return
-        rules = self.chain.rules()
+        slot, rules = self.chain.slot(self.node), self.chain.rules()
         message = Message(Kind.REGISTER_DATASET, self.node, slot.seq + 1, self.deadline(rules), root, records)
         if self.hand(message, slot, NO_INVITE, relay):
             self.log(f"registered a dataset of {records} records through the aggregator")

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Membership messages against a general encoder, invites as text, and every refusal by its name."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from tests.flb.test_identity import DOMAIN, KEY, NODE, general
 
 pytestmark = pytest.mark.unit
 
+VECTORS = Path(__file__).resolve().parents[2] / "proto" / "vectors" / "membership.json"
 ADMITTER_KEY, PAYEE_KEY, NEW_KEY = (bytes(31) + bytes([number]) for number in (8, 9, 10))
 ADMITTER, PAYEE, NEW = map(identity.address_of, (ADMITTER_KEY, PAYEE_KEY, NEW_KEY))
 END = Seconds(1_800_000_000)
@@ -169,3 +172,34 @@ def test_accept__datasets__count_registrations() -> None:
     after = membership.accept(signed(register), ACTIVE, DOMAIN, OPEN)
     assert (after.datasets, after.seq) == (1, 3)
     assert membership.accept(signed(replace(revoke, seq=9)), after, DOMAIN, OPEN) == replace(after, seq=9)
+
+
+@pytest.mark.parametrize(
+    "case", json.loads(VECTORS.read_text())["cases"], ids=lambda case: case["type"].partition("(")[0]
+)
+def test_vectors__case__gives_hash_signature_and_text(case: dict[str, Any]) -> None:
+    values, key = case["message"], bytes.fromhex(case["key"][2:])
+    node, end = Address(bytes.fromhex(values["node"][2:])), Seconds(values["deadline"])
+    domain = Domain(case["domain"]["chainId"], Address(bytes.fromhex(case["domain"]["verifyingContract"][2:])))
+    if case["type"].encode() == membership.INVITE_TYPE:
+        made = membership.sign_invite(key, domain, node, values["removals"], end)
+        assert membership.invite_hash(node, values["removals"], end).hex() == case["struct_hash"][2:]
+        assert membership.invite_to_text(made) == case["text"] and membership.invite_from_text(case["text"]) == made
+        compact = made.compact
+    else:
+        kinds = dict(
+            zip(
+                MESSAGES,
+                (Kind.JOIN, Kind.LEAVE, Kind.ROTATE_KEY, Kind.REGISTER_DATASET, Kind.REVOKE_DATASET),
+                strict=True,
+            )
+        )
+        subject = values.get("payee") or values.get("key") or values.get("root") or "0x"
+        value = Message(
+            kinds[case["type"].encode()], node, values["seq"], end,
+            Digest(bytes.fromhex(subject[2:]).rjust(32, b"\0")), int(values.get("records", 0)),
+        )  # fmt: skip
+        assert membership.message_hash(value).hex() == case["struct_hash"][2:]
+        compact = membership.sign_message(key, domain, value).compact
+    assert compact.hex() == case["compact"][2:]
+    assert membership.from_compact(compact).hex() == case["signature"][2:]

@@ -7,7 +7,7 @@ import pytest
 
 from flb.errors import Busy
 from flb.membership import Kind
-from flb_aggregator.relay_budget import GAS, NODE_MESSAGES, Budget, network_of
+from flb_aggregator.relay_budget import GAS, MEMBER_SHARE, NODE_MESSAGES, Budget, network_of
 from tests.relaying import message
 
 pytestmark = pytest.mark.unit
@@ -43,9 +43,37 @@ def test_charge__beyond_the_days_gas__names_the_command_and_members_go_on(tmp_pa
         made.charge([message(9)], "net 9", True)
     assert 0 < caught.value.retry_seconds <= 600
     for kind in (Kind.LEAVE, Kind.REGISTER_DATASET):
-        made.charge([message(0, kind)], "net 0", True)
+        made.charge([message(10, kind)], "net 0", True)
     with pytest.raises(Busy, match="flb chain rotate-key 0xrun"):
-        made.charge([message(1, Kind.ROTATE_KEY), message(2, Kind.ROTATE_KEY)], "net 1", True)
+        made.charge([message(11, Kind.ROTATE_KEY), message(12, Kind.ROTATE_KEY)], "net 1", True)
+
+
+def test_charge__who_joined_today_where_membership_is_open__cannot_reach_the_members_budget(tmp_path: Path) -> None:
+    made = budget(tmp_path)
+    made.charge([message(0), message(1)], "a", True)
+    made.charge([message(0, Kind.LEAVE)], "a", True)
+    assert set(made.spent) == {"joins"}
+    with pytest.raises(Busy, match="spent today's gas"):
+        made.charge([message(1, Kind.LEAVE)], "a", True)
+    made.charge([message(9, Kind.LEAVE)], "a", True)
+    tomorrow = budget(tmp_path, now=1_000_000.0 + 86_400)
+    tomorrow.charge([message(1, Kind.LEAVE)], "a", True)
+    assert set(tomorrow.spent) == {"members"}
+
+
+def test_charge__who_was_invited__is_a_member_at_once(tmp_path: Path) -> None:
+    made = budget(tmp_path)
+    made.charge([message(0), message(0, Kind.REGISTER_DATASET, 2)], "a", False)
+    assert made.spent == {"joins": GAS[Kind.JOIN], "members": GAS[Kind.REGISTER_DATASET]}
+
+
+def test_charge__members_of_one_network__are_limited_where_membership_is_open(tmp_path: Path) -> None:
+    made = budget(tmp_path, joins=1000)
+    made.charge([message(index, Kind.LEAVE) for index in range(2 * MEMBER_SHARE)], "a", True)
+    with pytest.raises(Busy, match="8 messages of the network a came today"):
+        made.charge([message(20, Kind.LEAVE)], "a", True)
+    made.charge([message(20, Kind.LEAVE)], "b", True)
+    made.charge([message(21, Kind.LEAVE)], "a", False)
 
 
 def test_charge__beyond_a_networks_joins__counts_strangers_alone(tmp_path: Path) -> None:
@@ -59,9 +87,9 @@ def test_charge__beyond_a_networks_joins__counts_strangers_alone(tmp_path: Path)
 
 def test_charge__too_many_of_one_node__is_refused(tmp_path: Path) -> None:
     made = budget(tmp_path, joins=100)
-    made.charge([message(0, Kind.LEAVE, seq) for seq in range(NODE_MESSAGES)], "a", True)
+    made.charge([message(0, Kind.LEAVE, seq) for seq in range(NODE_MESSAGES)], "a", False)
     with pytest.raises(Busy, match=f"has sent {NODE_MESSAGES} messages today"):
-        made.charge([message(0, Kind.LEAVE)], "a", True)
+        made.charge([message(0, Kind.LEAVE)], "a", False)
 
 
 def test_charge__refused__counts_nothing(tmp_path: Path) -> None:

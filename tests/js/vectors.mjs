@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
 import { AbiCoder, TypedDataEncoder, Wallet, verifyTypedData } from "ethers";
 import { types } from "./channel.mjs";
-import { CODECS, bytes, canonical, chunks, container, datasetRoot, dither, ditherKey, domainOf, hex, keccak256, leaf, resumeFrom, root,
-  sha256, statement, typeOf, uint64, update, updateLeaf, updatesRoot } from "./encoding.mjs";
+import { CODECS, bytes, canonical, chunks, compact, container, datasetRoot, dither, ditherKey, domainOf, hex, inviteFrom, keccak256, leaf,
+  resumeFrom, root, sha256, statement, typeOf, uint64, update, updateLeaf, updatesRoot } from "./encoding.mjs";
 
 const FOLDER = new URL("../../proto/vectors/", import.meta.url);
 const same = (data, expected) => assert.equal(typeof data === "string" ? data : hex(data), expected);
@@ -116,6 +116,15 @@ const TOPICS = {
     same(TypedDataEncoder.hash(one.domain, type, one.message), one.digest);
     same(await new Wallet(one.key).signTypedData(one.domain, type, one.message), one.signature);
     same(verifyTypedData(one.domain, type, one.message, one.signature).toLowerCase(), one.signer);
+  },
+  async membership(one) {
+    await this.eip712(one);
+    same(compact(one.signature), one.compact);
+    if (one.text) {
+      const { deadline, r, vs } = inviteFrom(one.text);
+      assert.equal(deadline, one.message.deadline);
+      same(Buffer.concat([bytes(r), bytes(vs)]), one.compact);
+    }
   },
   merkle(one) {
     same(TREES[one.tree](one), one.root);
