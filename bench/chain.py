@@ -34,10 +34,10 @@ RANGE = 2_000
 MANIFESTS = 20_000
 
 
-def raw_logs(count: int = EVENTS) -> Iterator[dict[str, Any]]:
+def raw_logs(count: int = EVENTS, members: int = MEMBERS) -> Iterator[dict[str, Any]]:
     """Raw logs of one run: members join, register a dataset each, then rounds are rolled and some members leave."""
     topics = {item.name: "0x" + item.signature.hex() for item in abi.load("FLBRun").events.values()}
-    members = min(MEMBERS, count // 2 - 1)
+    members = min(members, count // 2 - 1)
 
     def log(number: int, name: str, indexed: tuple[bytes, ...], *words: bytes | int) -> dict[str, Any]:
         packed = (word.to_bytes(32, "big") if isinstance(word, int) else word.rjust(32, b"\0") for word in words)

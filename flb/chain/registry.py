@@ -132,9 +132,9 @@ def find_deploy_block(rpc: Rpc, run: Address) -> int:
     return low
 
 
-def call_view(rpc: Rpc, run: Address, name: str, *values: Any) -> tuple[Any, ...]:
-    """Call a view function of the run. Raises ChainUnavailable, or LostChain where no contract answers."""
-    item = abi.load("FLBRun").functions[name]
+def call_view(rpc: Rpc, run: Address, name: str, *values: Any, contract: str = "FLBRun") -> tuple[Any, ...]:
+    """Call a view function of the run, or of another contract. Raises ChainUnavailable, or LostChain where none is."""
+    item = abi.load(contract).functions[name]
     data = item.signature[:4] + encode(item.inputs, values)
     answer = rpc.data("eth_call", {"to": "0x" + run.hex(), "data": "0x" + data.hex()}, "latest")
     if not answer:

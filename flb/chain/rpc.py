@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """JSON-RPC to one endpoint. A dead endpoint is ChainUnavailable, a revert is ContractRefused; nothing foreign passes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from flb.errors import ChainUnavailable, ContractRefused, LostChain
 from flb.types import Block
 
 TIMEOUT_SECONDS = 30
+BATCH_ITEMS = 100
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError, DecodingError)
 """What reading an answer of another form than the standard's raises."""
@@ -21,10 +23,11 @@ MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError, Decodi
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What is read of a block. `base_fee` is in wei a gas, None on a chain without EIP-1559."""
+    """What is read of a block. `base_fee` is in wei a gas, None on a chain without EIP-1559; `time` in Unix seconds."""
 
     block: Block
     base_fee: int | None
+    time: int
 
 
 @dataclass(slots=True)
@@ -111,6 +114,22 @@ class Rpc:
         except MALFORMED as error:
             raise malformed(url, "eth_blockNumber") from error
 
+    def batch(self, method: str, items: Sequence[str]) -> list[Any]:
+        """The results of one method for many single parameters, in their order; one by one where batches are refused.
+
+        Raises as `call` does.
+        """
+        results: list[Any] = []
+        for start in range(0, len(items), BATCH_ITEMS):
+            part = items[start : start + BATCH_ITEMS]
+            body = [{"jsonrpc": "2.0", "id": i, "method": method, "params": [item]} for i, item in enumerate(part)]
+            try:
+                found = {answer["id"]: answer["result"] for answer in self.post(body)}
+                results += [found[index] for index in range(len(part))]
+            except (OSError, requests.RequestException, *MALFORMED):
+                results += [self.call(method, item) for item in part]
+        return results
+
     def quantity(self, method: str, *params: Any) -> int:
         """One request whose answer is a number. Raises as `call` does."""
         answer = self.call(method, *params)
@@ -189,7 +208,7 @@ class Rpc:
         try:
             fee = answer.get("baseFeePerGas")
             block = Block(int(answer["number"], 16), digest(answer["hash"]))
-            return Header(block, None if fee is None else int(fee, 16))
+            return Header(block, None if fee is None else int(fee, 16), int(answer.get("timestamp", "0x0"), 16))
         except MALFORMED as error:
             raise malformed(self.url, "eth_getBlockByNumber") from error
 

@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 
 from flb.chain import sender as sender_module
 from flb.chain.fees import Fees
+from flb.chain.local import LocalChain
 from flb.chain.outbox import Entry, Outbox
 from flb.chain.rpc import Rpc
 from flb.chain.sender import Sender, calldata
@@ -23,7 +26,7 @@ from flb.errors import ChainUnavailable, ContractRefused
 from flb.events import ChainEndpointSet
 from flb.types import Digest
 from tests.chain.test_sender import await_pending, count
-from tests.chains import Deployed, a_roll, mine
+from tests.chains import Deployed, a_roll, mine, serving
 
 pytestmark = pytest.mark.chain
 
@@ -207,3 +210,36 @@ def test_send__blocks_at_an_interval__gets_into_one(deployed: Deployed, by_hand:
     by_hand.call("evm_setIntervalMining", 200)
     assert deployed.aggregator.set_endpoint("interval:1", ROOT, ROOT).gas_used > 0
     assert endpoints(deployed) == ["interval:1"]
+
+
+@pytest.mark.parametrize("arrived", [True, False], ids=["it arrived", "it did not"])
+def test_send__chain_away_before_the_receipt__goes_on_where_it_was(
+    deployed: Deployed, chain: LocalChain, by_hand: Rpc, tmp_path: Path, arrived: bool
+) -> None:
+    """However long the outage lasts: each try says that the chain is away, and the call is done once after it."""
+    away = threading.Event()
+
+    def forward(request: Any) -> bytes | None:
+        if request["method"] == "eth_sendRawTransaction" and not away.is_set():
+            away.set()
+            if arrived:
+                requests.post(chain.url, json=request, timeout=10)
+        return (
+            None if away.is_set() and not back.is_set() else requests.post(chain.url, json=request, timeout=10).content
+        )
+
+    back = threading.Event()
+    with serving(forward) as url:
+        path = tmp_path / "outbox.sqlite"
+        there = deployed.aggregator
+        aggregator = Sender(Rpc(url), there.key, there.run, outbox=Outbox(path))
+        for _ in range(3):
+            with pytest.raises(ChainUnavailable):
+                aggregator.set_endpoint("away:1", ROOT, ROOT)
+        assert len(Outbox(path).pending(31337, there.address)) == 1
+        back.set()
+        by_hand.call("evm_setAutomine", True)
+        by_hand.call("evm_mine")
+        aggregator.set_endpoint("away:1", ROOT, ROOT)
+    assert endpoints(deployed) == ["away:1"]
+    assert count(by_hand, there.address, "latest") == 1
