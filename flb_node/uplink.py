@@ -24,6 +24,7 @@ from flb.errors import (
     PeerFault,
     Truncated,
 )
+from flb.membership import SignedMessage
 from flb.spec import digest_of
 from flb.store import BlobStore
 from flb.types import ZERO_DIGEST, Address, Digest, Domain, Manifest, Receipt, Round, Session, Step
@@ -71,6 +72,17 @@ class Announcement:
     """The record of the round that made `base`; zero for adapter 0."""
 
 
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """What the aggregator says of a membership message: accepted, mined, skipped or refused, and why."""
+
+    state: str
+    error: str = ""
+    """The contract's name for it."""
+    reason: str = ""
+    tx: bytes = b""
+
+
 @dataclass(slots=True)
 class Uplink:
     """One channel to the aggregator, and the session on it."""
@@ -114,6 +126,19 @@ class Uplink:
         if identity.recover(self.domain, hashed, answer.signature) != self.aggregator():
             raise Impostor("the run spec is not signed by the run's aggregator", "do not trust this endpoint")
         return bytes(answer.spec)
+
+    def relay(self, signed: SignedMessage) -> Relayed:
+        """Ask the aggregator to bring a membership message to the chain. Raises Busy, or AggregatorUnavailable."""
+        request = pb.RelayRequest(
+            chain_id=self.domain.chain_id, run=self.domain.run, messages=[messages.membership_to_proto(signed)]
+        )
+        with translated():
+            answer = self.stub.Relay(request, timeout=CALL_SECONDS)
+        if len(answer.results) != 1:
+            raise AggregatorUnavailable("the aggregator's answer about a message is malformed", "trying again")
+        result = answer.results[0]
+        state = pb.RelayState.Name(result.state).removeprefix("RELAY_STATE_").lower()
+        return Relayed(state, result.error, result.reason, result.tx)
 
     def session(self) -> tuple[tuple[str, str], ...]:
         """Metadata of a session; opens one when there is none. Raises ClockSkew."""
