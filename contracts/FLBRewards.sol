@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {Clones} from "@openzeppelin/contracts/proxy/Clones.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
@@ -14,7 +15,6 @@ import {IFLBRewards} from "./interfaces/IFLBRewards.sol";
 abstract contract FLBRewards is FLBMembers, ReentrancyGuardTransient {
     using SafeERC20 for IERC20;
 
-    IERC20 private _token;
     uint32 private _payoutRound;
     bytes32 private _payoutRoot;
 
@@ -22,14 +22,13 @@ abstract contract FLBRewards is FLBMembers, ReentrancyGuardTransient {
     mapping(uint256 round => bool) private _cancelled;
 
     /// @dev The part of `initialize` that concerns payouts.
-    function _initializeRewards(address token_, address admitter_) internal {
-        if (token_ != address(0) && admitter_ == address(0)) revert FLBPayoutsNeedAdmission();
-        _token = IERC20(token_);
+    function _initializeRewards(address admitter_) internal view {
+        if (address(_token()) != address(0) && admitter_ == address(0)) revert FLBPayoutsNeedAdmission();
     }
 
     /// @inheritdoc IFLBRewards
     function activatePayout(Sealed calldata record) external {
-        if (address(_token) == address(0)) revert FLBZero("token");
+        if (address(_token()) == address(0)) revert FLBZero("token");
         if (record.payoutRoot == 0) revert FLBZero("payoutRoot");
         if (record.round <= _payoutRound) revert FLBNotNewer(record.round, _payoutRound);
         if (_cancelled[record.round]) revert FLBCancelled(record.round);
@@ -61,7 +60,7 @@ abstract contract FLBRewards is FLBMembers, ReentrancyGuardTransient {
         if (payee == address(0)) revert FLBNotMember(node);
         _claimed[node] = cumulative;
         emit Claimed(node, payee, cumulative - paid);
-        _token.safeTransfer(payee, cumulative - paid);
+        _token().safeTransfer(payee, cumulative - paid);
     }
 
     /// @inheritdoc IFLBRewards
@@ -76,6 +75,12 @@ abstract contract FLBRewards is FLBMembers, ReentrancyGuardTransient {
 
     /// @inheritdoc IFLBRewards
     function token() external view returns (address) {
-        return address(_token);
+        return address(_token());
+    }
+
+    /// @dev The argument that the factory appended to the clone's code: cheaper than a slot, which every claim would
+    /// read cold.
+    function _token() private view returns (IERC20) {
+        return IERC20(abi.decode(Clones.fetchCloneArgs(address(this)), (address)));
     }
 }

@@ -18,6 +18,6 @@ contract FLBRun is FLBRewards, Initializable {
     function initialize(Settings calldata settings) external initializer {
         _initializeRounds(settings);
         _initializeMembers(settings.admitter);
-        _initializeRewards(settings.token, settings.admitter);
+        _initializeRewards(settings.admitter);
     }
 }

@@ -20,7 +20,8 @@ interface IFLBRun is IFLBRounds, IFLBMembers, IFLBRewards {
     /// @param owner May finish the run, change aggregator, admitter and endpoint, remove members and cancel payouts.
     /// @param aggregator May roll rounds and change the endpoint.
     /// @param admitter Signs invites and may remove members; zero makes membership open, for good.
-    /// @param token ERC-20 that is paid out; zero for none. Needs an admitter.
+    /// @param token ERC-20 that is paid out; zero for none. Needs an admitter. The factory appends it to the clone's
+    /// code, from where the run reads it.
     /// @param payoutDelaySeconds Time from the seal of a round to the activation of its payout, in seconds; at most 63
     /// rounds of minRoundSeconds.
     /// @param uri Where the aggregator listens, for example `127.0.0.1:50051`; may be empty until it is known.

@@ -25,6 +25,7 @@ interface Vm {
     function recordLogs() external;
     function getRecordedLogs() external returns (Log[] memory);
     function sign(uint256 key, bytes32 digest) external pure returns (uint8 v, bytes32 r, bytes32 s);
+    function addr(uint256 key) external pure returns (address);
     function chainId(uint256 id) external;
     function load(address target, bytes32 slot) external view returns (bytes32);
     function store(address target, bytes32 slot, bytes32 value) external;
@@ -206,12 +207,38 @@ abstract contract Base {
         );
     }
 
+    /// @dev The record of a round that is rolled in the present block.
+    function recordOf(uint32 round, bytes32 previous, IFLBRounds.Roll memory r)
+        internal
+        view
+        returns (IFLBRounds.Sealed memory)
+    {
+        (uint32 roundSeconds,,,) = run.windows();
+        return IFLBRounds.Sealed({
+            round: round,
+            previous: previous,
+            recordDigest: r.recordDigest,
+            adapterDigest: r.adapterDigest,
+            updatesRoot: r.updatesRoot,
+            scoresRoot: r.scoresRoot,
+            payoutRoot: r.payoutRoot,
+            seed: seedOf(round + 1),
+            accepted: r.accepted,
+            weightSum: r.weightSum,
+            deadline: time + roundSeconds
+        });
+    }
+
     function voidHash(uint32 round, bytes32 previous, bytes32 seed, uint40 deadline) internal pure returns (bytes32) {
         bytes32 kind = keccak256("Void(uint32 round,bytes32 previous,bytes32 seed,uint40 deadline)");
         return keccak256(bytes.concat(kind, bytes32(uint256(round)), previous, seed, bytes32(uint256(deadline))));
     }
 
     // ------------------------------------------------------------- signatures
+
+    function addressOf(uint256 key) internal pure returns (address) {
+        return vm.addr(key);
+    }
 
     /// @dev EIP-712 written out a second time.
     function domain() internal view returns (bytes32) {

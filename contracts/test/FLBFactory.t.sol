@@ -5,6 +5,7 @@ import {Initializable} from "@openzeppelin/contracts/proxy/utils/Initializable.s
 
 import {FLBRun} from "../FLBRun.sol";
 import {IFLBFactory} from "../interfaces/IFLBFactory.sol";
+import {IFLBRewards} from "../interfaces/IFLBRewards.sol";
 import {IFLBRounds} from "../interfaces/IFLBRounds.sol";
 import {IFLBRun} from "../interfaces/IFLBRun.sol";
 import {Base, Vm} from "./Base.t.sol";
@@ -46,8 +47,9 @@ contract FLBFactoryTest is Base {
     function test_createRun__twice__makesTwoMinimalClones() public {
         FLBRun second = make(STEPS, ROUND_SECONDS, GRACE_SECONDS);
         if (address(second) == address(run)) revert Different(0, 0);
-        bytes memory code =
-            abi.encodePacked(hex"363d3d373d3d3d363d73", factory.implementation(), hex"5af43d82803e903d91602b57fd5bf3");
+        bytes memory code = abi.encodePacked(
+            hex"363d3d373d3d3d363d73", factory.implementation(), hex"5af43d82803e903d91602b57fd5bf3", uint256(0)
+        );
         eq(keccak256(address(run).code), keccak256(code));
         eq(keccak256(address(second).code), keccak256(code));
     }
@@ -96,5 +98,44 @@ contract FLBFactoryTest is Base {
 
         expectZero("roundSeconds");
         factory.createRun(settings(STEPS, 0, GRACE_SECONDS));
+    }
+
+    function test_createRun__paidRun__fixesTokenAndWindows() public {
+        run = FLBRun(factory.createRun(admission(OTHER, 10, 630)));
+        (uint32 roundSeconds, uint32 graceSeconds, uint32 minRoundSeconds, uint32 delay) = run.windows();
+        eq(roundSeconds, ROUND_SECONDS);
+        eq(graceSeconds, GRACE_SECONDS);
+        eq(minRoundSeconds, 10);
+        eq(delay, 630);
+        eq(run.admitter(), ADMITTER);
+        eq(run.token(), OTHER);
+        (uint32 round, bytes32 root) = run.payout();
+        eq(round, 0);
+        eq(root, 0);
+    }
+
+    function test_createRun__tokenAndOpenMembership__isRefused() public {
+        IFLBRun.Settings memory s = settings(STEPS, ROUND_SECONDS, GRACE_SECONDS);
+        s.token = OTHER;
+        vm.expectRevert(abi.encodeWithSelector(IFLBRewards.FLBPayoutsNeedAdmission.selector));
+        factory.createRun(s);
+    }
+
+    /// @dev 63 of the shortest rounds fit the ring for sure, and the shortest is no longer than the intake.
+    function test_createRun__anyDelays__fitTheRing(uint32 roundSeconds, uint32 minRoundSeconds, uint32 delay) public {
+        roundSeconds = uint32(bound(roundSeconds, 1, type(uint32).max));
+        if (delay % 2 == 0) minRoundSeconds %= 2 ** 20; // else few delays are refused
+        IFLBRun.Settings memory s = admission(OTHER, minRoundSeconds, delay);
+        s.roundSeconds = roundSeconds;
+        uint256 longest = 63 * uint256(minRoundSeconds);
+        bool refused = minRoundSeconds > roundSeconds || delay > longest;
+        if (minRoundSeconds > roundSeconds) expectTooLong(minRoundSeconds, roundSeconds);
+        else if (delay > longest) expectTooLong(delay, uint32(longest));
+        address made = factory.createRun(s);
+        if (!refused) eq(FLBRun(made).token(), OTHER);
+    }
+
+    function expectTooLong(uint32 delay, uint32 longest) private {
+        vm.expectRevert(abi.encodeWithSelector(IFLBRounds.FLBDelayTooLong.selector, delay, longest));
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {FLBRun} from "../FLBRun.sol";
 import {IFLBRounds} from "../interfaces/IFLBRounds.sol";
 import {Base, Vm} from "./Base.t.sol";
 
@@ -114,6 +115,19 @@ contract FLBRunTest is Base {
         start();
         warpTo(time + 10 * (ROUND_SECONDS + GRACE_SECONDS));
         roll(1);
+        eqHead(2, 1, time + ROUND_SECONDS, false);
+    }
+
+    function test_roll__beforeTheShortestRound__saysWhen() public {
+        run = FLBRun(factory.createRun(admission(address(0), 10, 0)));
+        start();
+        warpTo(time + 9);
+        vm.expectRevert(abi.encodeWithSelector(IFLBRounds.FLBTooEarly.selector, time + 1));
+        vm.prank(AGGREGATOR);
+        run.roll(1, statement(1));
+        warpTo(time + 1);
+        vm.prank(AGGREGATOR);
+        run.roll(1, statement(1));
         eqHead(2, 1, time + ROUND_SECONDS, false);
     }
 

@@ -2,6 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {IFLBMembers} from "../interfaces/IFLBMembers.sol";
+import {IFLBRewards} from "../interfaces/IFLBRewards.sol";
 import {IFLBRounds} from "../interfaces/IFLBRounds.sol";
 import {Base} from "./Base.t.sol";
 
@@ -134,16 +135,23 @@ contract FLBRunFuzzTest is Base {
 
     /// @dev Nobody but the aggregator rolls, nobody but the owner starts, finishes and names an aggregator.
     function test_roles__anybody__isRefused(address caller, uint32 round) public {
-        vm.assume(caller != OWNER && caller != AGGREGATOR && caller != ADMITTER);
+        // nobody sends from address zero, which is the admitter of an open run
+        vm.assume(caller != OWNER && caller != AGGREGATOR && caller != address(0) && caller != NODE);
         start();
         join(NODE);
-        bytes[6] memory calls = [
+        bytes[12] memory calls = [
             abi.encodeCall(IFLBRounds.start, ()),
             abi.encodeCall(IFLBRounds.roll, (round, statement(round))),
             abi.encodeCall(IFLBRounds.finish, ()),
             abi.encodeCall(IFLBRounds.setAggregator, (caller)),
             abi.encodeCall(IFLBRounds.setEndpoint, ("", 0, 0)),
-            abi.encodeCall(IFLBMembers.remove, (NODE))
+            abi.encodeCall(IFLBMembers.remove, (NODE)),
+            abi.encodeCall(IFLBMembers.setAdmitter, (caller)),
+            abi.encodeCall(IFLBRewards.cancelPayout, (round)),
+            abi.encodeCall(IFLBMembers.leave, (NODE)),
+            abi.encodeCall(IFLBMembers.rotateKey, (NODE, caller)),
+            abi.encodeCall(IFLBMembers.setPayee, (NODE, caller)),
+            abi.encodeCall(IFLBMembers.revokeDataset, (NODE, bytes32(uint256(1))))
         ];
         for (uint256 i = 0; i < calls.length; ++i) {
             vm.prank(caller);
