@@ -45,7 +45,7 @@ def test_charge__beyond_the_days_gas__names_the_command_and_members_go_on(tmp_pa
     for kind in (Kind.LEAVE, Kind.REGISTER_DATASET):
         made.charge([message(10, kind)], "net 0", True)
     with pytest.raises(Busy, match="flb chain rotate-key 0xrun"):
-        made.charge([message(11, Kind.ROTATE_KEY), message(12, Kind.ROTATE_KEY)], "net 1", True)
+        made.charge([message(index, Kind.ROTATE_KEY) for index in (11, 12, 13)], "net 1", True)
 
 
 def test_charge__who_joined_today_where_membership_is_open__cannot_reach_the_members_budget(tmp_path: Path) -> None:
