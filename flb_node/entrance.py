@@ -122,7 +122,7 @@ class Entrance:
 
     def register(self, root: Digest, records: int, relay: Callable[[SignedMessage], Relayed]) -> None:
         """Commit to the dataset."""
-        if (self.node, root) in self.chain.head().datasets:
+        if root in self.chain.head().datasets.get(self.node, {}):
             return  # it is in, and the confirmed view does not show it yet
         if self.pays(lambda: self.chain.register_dataset(self.node, root, records)):
             self.log(f"registered a dataset of {records} records")

@@ -51,7 +51,7 @@ class Chain(MemorySlots):
         slot = self.slot(NODE)
         member = Member(NODE, slot.key, slot.payee)
         members = {NODE: member} if slot.status is Status.ACTIVE else {}
-        return RunView(members=members, datasets=frozenset({(NODE, ROOT)} if dataset else ()))
+        return RunView(members=members, datasets={NODE: {ROOT: 1}} if dataset else {})
 
     def head(self) -> RunView:
         """With the dataset, once it is registered."""
