@@ -33,13 +33,14 @@ from flb.spec import RunSpec
 from flb.store import BlobStore
 from flb.types import ZERO_DIGEST, Address, Digest, Domain, Manifest, Opening, Receipt, Round, Step
 from flb_node import early, pipeline, receipts, retention
+from flb_node.answers import Announcement, Relayed
 from flb_node.channel import endpoint_of
 from flb_node.download import fetch_adapter, record_of
 from flb_node.entrance import Entrance
 from flb_node.faults import RETRY_SECONDS, pause_after
 from flb_node.pipeline import Sealed, Train
 from flb_node.ports import Chain, Status
-from flb_node.uplink import Announcement, Relayed, Uplink
+from flb_node.uplink import Uplink
 
 PASSING = (WrongRound, Truncated, DigestMismatch, BadSignature, NotInCohort, ClockSkew)
 """Refusals that say nothing about the update itself: the aggregator may lag behind the chain, or have restarted."""

@@ -26,7 +26,7 @@ from flb.membership import (
 )
 from flb.roster import RunView
 from flb.types import ZERO_ADDRESS, Address, Digest, Domain, Seconds
-from flb_node.uplink import Relayed
+from flb_node.answers import Relayed
 
 MESSAGE_SECONDS = 3600
 """How long a message that this node signs may be used."""

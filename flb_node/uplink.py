@@ -31,6 +31,7 @@ from flb.types import ZERO_DIGEST, Address, Digest, Domain, Manifest, Receipt, R
 from flb.v1 import aggregator_service_pb2 as pb
 from flb.v1 import aggregator_service_pb2_grpc as pb_grpc
 from flb.wire import chunks, frames, messages
+from flb_node.answers import Announcement, Relayed
 from flb_node.channel import Endpoint, open_channel
 from flb_node.faults import check_clock, translated
 from flb_node.idle import Progress, moving
@@ -56,31 +57,6 @@ OPTIONS = (
 
 BULK_OPTIONS = (*OPTIONS, ("grpc.use_local_subchannel_pool", 1))
 """A connection of its own: channels that are alike share one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Announcement:
-    """What the aggregator says, signed, of the open round; round 0 for none. Nothing follows from it but a start."""
-
-    round: Round
-    seed: Digest
-    step: Step
-    base: Digest
-    cohort: frozenset[Address]
-    """Who may train now; empty once intake is over."""
-    record: Digest = ZERO_DIGEST
-    """The record of the round that made `base`; zero for adapter 0."""
-
-
-@dataclass(frozen=True, slots=True)
-class Relayed:
-    """What the aggregator says of a membership message: accepted, mined, skipped or refused, and why."""
-
-    state: str
-    error: str = ""
-    """The contract's name for it."""
-    reason: str = ""
-    tx: bytes = b""
 
 
 @dataclass(slots=True)

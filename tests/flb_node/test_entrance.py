@@ -10,8 +10,8 @@ from flb.identity import address_of
 from flb.membership import NO_INVITE, Invite, Kind, SignedMessage, Slot, Status, sign_invite
 from flb.roster import RunView
 from flb.types import ZERO_ADDRESS, Address, Digest, Member, Seconds
+from flb_node.answers import Relayed
 from flb_node.entrance import Entrance
-from flb_node.uplink import Relayed
 from tests.relaying import END, MemorySlots
 from tests.sim import AGGREGATOR_KEY, DOMAIN, key_of
 
