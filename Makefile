@@ -53,7 +53,7 @@ gen: setup  ## Generate protobuf code, the exported ABI and the vectors
 	@$(BIN)/python -m tools.make_vectors
 	@$(HARDHAT) build --quiet && $(CURDIR)/$(BIN)/python $(CURDIR)/tools/export_abi.py
 
-chaos: setup  ## Kill, cut and starve real processes at every place, one a run; a quarter of an hour
+chaos: setup  ## Kill, cut and starve real processes at every place, one a run; about half an hour
 	@FLB_CHAOS=full $(PYTEST) -q tests/e2e/chaos tests/e2e/test_demo_trouble.py
 
 BENCHES := aggregate codecs node_overhead roll_gas transfer work_start

@@ -15,18 +15,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.payload import MIB_OF_32_LAYERS, llama_8b_r16
-from flb.admission import layout_of, update_metadata
-from flb.codec import CODINGS, dither
+from flb.admission import in_file_order, layout_of, update_metadata
+from flb.codec import CODINGS, Raw, dither
 from flb.spec import RunSpec, decode
 from flb.store import BlobStore
-from flb.types import Digest, Step
+from flb.types import Digest, Step, TensorSpec
 from flb.wire import container
+from flb_aggregator.metrics import peak_rss_mib
 from flb_aggregator.pipeline import Input, combine
 
 STEP = Step(1)
@@ -50,21 +52,15 @@ def write_update(spec: RunSpec, node: int, path: Path) -> Path:
     """A legal update of normal values with a deviation of 1e-3; its node's number stands for its seed."""
     layout, coding = layout_of(spec, STEP), CODINGS[spec.wire_codec]
     random, draw = np.random.default_rng(node), dither.stream(bytes([node]) * 32)
-    held: dict[str, Any] = {}
+
+    def coded(tensor: TensorSpec) -> Sequence[Raw]:
+        return coding.encode(random.standard_normal(tensor.size, dtype=np.float32) * np.float32(1e-3), draw)
+
     with path.open("wb") as out:
         out.write(container.header_of(layout.entries, update_metadata(bytes(32), bytes(20), bytes(32))))
-        for tensor, parts in zip(layout.tensors, layout.parts, strict=True):
-            values = random.standard_normal(tensor.size, dtype=np.float32) * np.float32(1e-3)
-            held |= {part.name: raw for part, raw in zip(parts, coding.encode(values, draw), strict=True)}
-            for part in parts:
-                out.write(held.pop(part.name))
+        for part in in_file_order(layout, coded):
+            out.write(part)
     return path
-
-
-def peak_mib(field: str) -> float:
-    """VmHWM or VmRSS of this process; a peak of its own, where getrusage tells the parent's too."""
-    status = Path("/proc/self/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith(field)).split()[1]) / 1024
 
 
 def only_combine(folder: Path, nodes: int, threads: int | None, repeat: int) -> dict[str, Any]:
@@ -72,14 +68,14 @@ def only_combine(folder: Path, nodes: int, threads: int | None, repeat: int) -> 
     spec, store = decode((folder / "spec").read_bytes()), BlobStore(folder / "blobs")
     inputs = [Input(WEIGHT + node, folder / f"update-{node}") for node in range(nodes)]
     base = store.path(Digest(bytes.fromhex(spec.adapter)))
-    imports, seconds, digest = peak_mib("VmHWM"), [], b""
+    imports, seconds, digest = peak_rss_mib(), [], b""
     for _ in range(repeat):
         start = time.perf_counter()
         with store.writer() as out:
             combine(spec, STEP, base, inputs, out.write, threads)
             digest = out.commit()
         seconds.append(time.perf_counter() - start)
-    peak = peak_mib("VmHWM")
+    peak = peak_rss_mib()
     return {
         "seconds": round(min(seconds), 3), "peak_rss_mib": round(peak, 1),
         "peak_above_imports_mib": round(peak - imports, 1), "digest": digest.hex(),

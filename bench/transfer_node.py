@@ -16,7 +16,7 @@ import numpy as np
 
 from flb import identity
 from flb import spec as specs
-from flb.admission import layout_of, update_metadata
+from flb.admission import in_file_order, layout_of, update_metadata
 from flb.codec import CODINGS, dither
 from flb.errors import Busy
 from flb.spec import RunSpec
@@ -95,9 +95,8 @@ def seal(spec: RunSpec, step: Step, metadata: dict[str, str], values: Path, blob
     draw = dither.stream(bytes(32))
     with blobs.writer() as out, values.open("rb") as source:
         out.write(container.header_of(layout.entries, metadata))
-        for tensor in layout.tensors:  # a tensor's parts follow one another in the order of names
-            for part in coding.encode(np.fromfile(source, np.float32, tensor.size), draw):
-                out.write(part)
+        for part in in_file_order(layout, lambda t: coding.encode(np.fromfile(source, np.float32, t.size), draw)):
+            out.write(part)
         return out.commit()
 
 

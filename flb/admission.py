@@ -5,14 +5,14 @@
 here, and nothing counts until both have passed.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
 
 from flb.aggregation.mean import weight_of
-from flb.codec import CODINGS
+from flb.codec import CODINGS, Raw
 from flb.delta import BLOCK, Estimate, Float32, NormCheck, check_bound, round_to_ring
 from flb.errors import (
     AlreadyAdmitted,
@@ -69,6 +69,18 @@ def coded_layout(codec: Codec, tensors: tuple[TensorSpec, ...], metadata: Mappin
     parts = tuple(tuple(by_name[name] for name, _, _ in form) for form in forms)
     header = len(container.header_of(entries, metadata))
     return Layout(codec, tensors, parts, entries, header, header + entries[-1].end)
+
+
+def in_file_order(layout: Layout, coded: Callable[[TensorSpec], Sequence[Raw]]) -> Iterator[Raw]:
+    """The bytes of every entry in file order; `coded` is called once for each tensor, in order, for its parts."""
+    held: dict[str, Raw] = {}
+    numbers = {tensor.name: number for number, tensor in enumerate(layout.tensors)}
+    for entry in layout.entries:
+        if entry.name in numbers:  # a tensor's first entry has its name, and comes before its others
+            number = numbers[entry.name]
+            parts = zip(layout.parts[number], coded(layout.tensors[number]), strict=True)
+            held |= {part.name: raw for part, raw in parts}
+        yield held.pop(entry.name)
 
 
 class BlockReader:

@@ -31,14 +31,46 @@ FLUSH_BYTES = 32 << 20
 """So much may be unflushed before the medium begins to write: less is left to wait for at the end."""
 
 
-def _flush(descriptor: int, failures: list[OSError]) -> None:
-    """In the background. A failure is kept: the medium tells of it once, so the flush at the end would not hear it."""
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        failures.append(error)
-    finally:
-        os.close(descriptor)
+class Flusher:
+    """Flushes a growing file in the background, one flush at a time; one writer's."""
+
+    def __init__(self) -> None:
+        self._thread = threading.Thread()
+        self._failures: list[OSError] = []
+        self._unflushed = 0
+
+    def wrote(self, descriptor: int, count: int) -> None:
+        """So many bytes more; begins a flush when `FLUSH_BYTES` are due and none runs."""
+        self._unflushed += count
+        if self._unflushed >= FLUSH_BYTES and not self._thread.is_alive():
+            self.start(descriptor)
+
+    def start(self, descriptor: int) -> None:
+        """Flush what was written so far; a flush that runs is waited for."""
+        self.wait()
+        self._unflushed = 0
+        # a descriptor of its own: the writer may give up and close the file meanwhile
+        self._thread = threading.Thread(target=self._flush, args=(os.dup(descriptor),), daemon=True)
+        self._thread.start()
+
+    def _flush(self, descriptor: int) -> None:
+        try:
+            sync_file(descriptor)
+        except OSError as error:
+            self._failures.append(error)
+        finally:
+            os.close(descriptor)
+
+    def wait(self) -> None:
+        """Until no flush runs."""
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def finish(self) -> None:
+        """As `wait`; raises the OSError of a flush that failed. The medium tells of a failure once, to that flush."""
+        self.wait()
+        if self._failures:
+            raise self._failures[0]
 
 
 def sync_folder(folder: Path) -> None:
@@ -162,24 +194,16 @@ class BlobWriter:
     def __init__(self, store: BlobStore, part: Path, file: IO[bytes]) -> None:
         self._store, self._part, self._file = store, part, file
         self._hash = hashlib.sha256()
-        self._unflushed = 0
-        self._flusher = threading.Thread()
-        self._failures: list[OSError] = []
+        self._flusher = Flusher()
 
     def write(self, data: bytes | memoryview) -> None:
         """Append."""
         view = memoryview(data).cast("B")
         self._hash.update(view)
-        self._unflushed += len(view)
+        count = len(view)
         while view:
             view = view[self._file.write(view) :]
-        if self._unflushed >= FLUSH_BYTES and not self._flusher.is_alive():
-            self._unflushed = 0
-            # a descriptor of its own: the writer may give up and close the file meanwhile
-            self._flusher = threading.Thread(
-                target=_flush, args=(os.dup(self._file.fileno()), self._failures), daemon=True
-            )
-            self._flusher.start()
+        self._flusher.wrote(self._file.fileno(), count)
 
     @property
     def digest(self) -> Digest:
@@ -188,10 +212,7 @@ class BlobWriter:
 
     def commit(self) -> Digest:
         """Make it durable under its name."""
-        if self._flusher.ident is not None:
-            self._flusher.join()
-        if self._failures:
-            raise self._failures[0]
+        self._flusher.finish()
         sync_file(self._file.fileno())
         self._store.adopt(self._part, self.digest)
         return self.digest

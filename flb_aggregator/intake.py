@@ -10,7 +10,6 @@ import os
 import shutil
 import threading
 import time
-from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -19,7 +18,7 @@ from flb.admission import check_update
 from flb.errors import Busy, Fatal, FLBError, Truncated, Unavailable, WrongRound
 from flb.rounds import Name
 from flb.spec import RunSpec
-from flb.store import FLUSH_BYTES, BlobStore, sync_file
+from flb.store import BlobStore, Flusher
 from flb.types import Address, Digest, Manifest, Step
 from flb.wire.chunks import Receiver
 
@@ -84,12 +83,9 @@ def _stem(name: Name, node: Address) -> str:
 class Upload:
     """One stream into the spool. A newer stream of the same node closes this one; both never write at once."""
 
-    def __init__(self, spool: Spool, manifest: Manifest, offset: int, threads: Executor) -> None:
-        """`threads` flush to the medium beside this stream; whoever calls `finish` or `close` must not be one of them.
-
-        Raises Truncated for an offset that is not what is held.
-        """
-        self.spool, self.manifest, self.threads = spool, manifest, threads
+    def __init__(self, spool: Spool, manifest: Manifest, offset: int) -> None:
+        """Raises Truncated for an offset that is not what is held."""
+        self.spool, self.manifest = spool, manifest
         self.check_seconds = self.flush_seconds = 0.0
         """What the checks took, and what was left of the flush beside them when they were done."""
         self.path = spool.path(manifest)
@@ -112,13 +108,11 @@ class Upload:
         if offset != held:
             raise Truncated(f"the stream goes on at byte {offset}, {held} are held", "ask for the committed offset")
         self._file = self.path.open("ab+", buffering=0)
-        self._flush: Future[None] = Future()
-        self._flush.set_result(None)
+        self._flusher = Flusher()
         self._file.seek(0)
         block = memoryview(bytearray(1 << 20))
         while count := self._file.readinto(block):
             self.receiver.resume(block[:count])
-        self._flushed = self.receiver.held
         self._closed = False
 
     def write(self, data: bytes | memoryview) -> None:
@@ -130,10 +124,7 @@ class Upload:
             view = memoryview(data)
             while view:
                 view = view[self._file.write(view) :]
-            if self.receiver.held - self._flushed >= FLUSH_BYTES and self._flush.done():
-                self._flush.result()  # the medium tells of a failure once, to this flush alone
-                self._flushed = self.receiver.held
-                self._flush = self.threads.submit(sync_file, self._file.fileno())
+            self._flusher.wrote(self._file.fileno(), len(data))
 
     def missing(self) -> int:
         """Bytes that are still to come, 0 for a stream that is over."""
@@ -148,7 +139,7 @@ class Upload:
             if self._closed:
                 return
             self._closed = True
-            wait((self._flush,))
+            self._flusher.wait()
             self._file.close()
             if discard:
                 self.path.unlink(missing_ok=True)
@@ -160,13 +151,13 @@ class Upload:
                 raise WrongRound("this stream was replaced by a newer one, or its round is over", "ask again")
             self.receiver.finish()
             descriptor = self._file.fileno()
-            self._flush.result()
+            self._flusher.finish()
             self._check_file(descriptor)
             started = time.monotonic()
-            self._flush = self.threads.submit(sync_file, descriptor)
+            self._flusher.start(descriptor)
             norm = check_update(lambda offset, part: os.preadv(descriptor, [part], offset), self.manifest, spec, step)
             checked = time.monotonic()
-            self._flush.result()
+            self._flusher.finish()
             self.check_seconds, self.flush_seconds = checked - started, time.monotonic() - checked
             self._file.close()
             self._closed = True

@@ -130,7 +130,7 @@ class Transfers:
         self.daemon.spool.check_room(manifest)
         async with self.up.turn() as turn:
             await self.daemon.begin(manifest)
-            upload = await asyncio.to_thread(Upload, self.daemon.spool, manifest, offset, self.threads)
+            upload = await asyncio.to_thread(Upload, self.daemon.spool, manifest, offset)
             discard, clock = False, asyncio.get_running_loop().time
             try:
                 started, held = clock(), upload.receiver.held
@@ -196,38 +196,50 @@ class Transfers:
 
     async def download(self, path: Path, offset: int, context: Context) -> None:
         """Send serialized chunks of a file from `offset` on; the first message says how large the file is."""
-        loop = asyncio.get_running_loop()
         descriptor = os.open(path, os.O_RDONLY)
-        size = os.fstat(descriptor).st_size
-        if offset > size:
+        try:
+            size = os.fstat(descriptor).st_size
+            if offset > size:
+                raise BadMessage(f"offset {offset} lies beyond the blob's {size} bytes", "start again from 0")
+            async with self.down.turn() as turn, asyncio.timeout(self.idle_seconds) as limit:
+                await self.send(descriptor, offset, size, turn, limit, context)
+        except TimeoutError as error:
+            raise idle(self.idle_seconds) from error
+        finally:
             os.close(descriptor)
-            raise BadMessage(f"offset {offset} lies beyond the blob's {size} bytes", "start again from 0")
+
+    async def send(
+        self, descriptor: int, offset: int, size: int, turn: Turn, limit: asyncio.Timeout, context: Context
+    ) -> None:
+        """Send what `download` opened, reading one chunk ahead.
+
+        Nothing is read before the turn came: the traceback of a refusal kept the chunk, 1 MiB for every caller that
+        found the queue full, until the garbage collector came by.
+        """
+        loop = asyncio.get_running_loop()
 
         def read() -> "asyncio.Future[bytes]":
             return loop.run_in_executor(self.threads, os.pread, descriptor, CHUNK, offset)
 
         ahead = read()
         try:
-            async with self.down.turn() as turn, asyncio.timeout(self.idle_seconds) as limit:
-                first = True
-                while first or offset < size:
-                    data = await ahead
-                    offset += len(data)
-                    ahead = read()
-                    message = frames.encode(frames.DOWNLOAD_DATA, data)
-                    if first:
-                        message = pb.DownloadBlobResponse(data=data, size=size).SerializeToString()
-                    first = False
-                    turn.watch()
-                    await context.write(message)
-                    await turn.resume()
-                    limit.reschedule(loop.time() + self.idle_seconds)
-                    self.count(len(data))
-        except TimeoutError as error:
-            raise idle(self.idle_seconds) from error
+            first = True
+            while first or offset < size:
+                data = await ahead
+                count = len(data)
+                offset += count
+                ahead = read()
+                message = frames.encode(frames.DOWNLOAD_DATA, data)
+                if first:
+                    message = pb.DownloadBlobResponse(data=data, size=size).SerializeToString()
+                first, data = False, b""  # a slow peer holds one copy less
+                turn.watch()
+                await context.write(message)
+                await turn.resume()
+                limit.reschedule(loop.time() + self.idle_seconds)
+                self.count(count)
         finally:
             await asyncio.shield(asyncio.wait((ahead,)))
-            os.close(descriptor)
 
     def count(self, size: int) -> None:
         """For the round's report."""

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from flb.admission import Layout, layout_of, update_metadata
+from flb.admission import Layout, in_file_order, layout_of, update_metadata
 from flb.codec import CODINGS, Raw, dither
 from flb.codec.dither import Draw
 from flb.delta import BLOCK, Float32, check_bound, difference
 from flb.errors import AggregatorUnavailable, CorruptStore
 from flb.spec import RunSpec
 from flb.store import BlobStore, write_atomic
-from flb.types import Address, Digest, Step
+from flb.types import Address, Digest, Step, TensorSpec
 from flb.wire import container
 
 Tensors = Mapping[str, Float32]
@@ -84,16 +84,16 @@ def encoded(
     spec: RunSpec, layout: Layout, before: Tensors, after: Tensors, draw: Draw, loss: "CodecLoss"
 ) -> Iterator[Raw]:
     """The bytes of every entry in file order; what the codec loses is added to `loss`."""
-    coding, held = CODINGS[spec.wire_codec], dict[str, Raw]()
-    numbers = {tensor.name: number for number, tensor in enumerate(layout.tensors)}
-    for entry in layout.entries:
-        if entry.name in numbers:  # a tensor's first entry has its name, and comes before its others
-            update = difference(after[entry.name], before[entry.name]).reshape(-1)
-            check_bound(update, spec.ring.value_bound, entry.name)
-            parts = coding.encode(update, draw)
-            loss.add(update, parts)
-            held |= {part.name: raw for part, raw in zip(layout.parts[numbers[entry.name]], parts, strict=True)}
-        yield held.pop(entry.name)
+    coding = CODINGS[spec.wire_codec]
+
+    def coded(tensor: TensorSpec) -> Sequence[Raw]:
+        update = difference(after[tensor.name], before[tensor.name]).reshape(-1)
+        check_bound(update, spec.ring.value_bound, tensor.name)
+        parts = coding.encode(update, draw)
+        loss.add(update, parts)
+        return parts
+
+    return in_file_order(layout, coded)
 
 
 class CodecLoss:

@@ -8,6 +8,7 @@ becomes the fault that its `flb-code` names, or AggregatorUnavailable.
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from flb.errors import (
     PeerFault,
     Truncated,
 )
+from flb.membership import SignedMessage
 from flb.spec import digest_of
 from flb.store import BlobStore
 from flb.types import ZERO_DIGEST, Address, Digest, Domain, Manifest, Receipt, Round, Session, Step
@@ -52,6 +54,9 @@ OPTIONS = (
     ("grpc.enable_http_proxy", 0),  # the certificate is fetched without a proxy, so the channel uses none either
 )
 
+BULK_OPTIONS = (*OPTIONS, ("grpc.use_local_subchannel_pool", 1))
+"""A connection of its own: channels that are alike share one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
@@ -67,6 +72,17 @@ class Announcement:
     """The record of the round that made `base`; zero for adapter 0."""
 
 
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """What the aggregator says of a membership message: accepted, mined, skipped or refused, and why."""
+
+    state: str
+    error: str = ""
+    """The contract's name for it."""
+    reason: str = ""
+    tx: bytes = b""
+
+
 @dataclass(slots=True)
 class Uplink:
     """One channel to the aggregator, and the session on it."""
@@ -79,10 +95,8 @@ class Uplink:
     key: bytes
     channel: grpc.Channel = field(init=False)
     stub: Any = field(init=False)
-    upload: Any = field(init=False)
-    """UploadUpdate over serialized messages: `flb.wire.frames` saves copies."""
     blob: Any = field(init=False)
-    """DownloadBlob, likewise."""
+    """DownloadBlob over serialized messages: `flb.wire.frames` saves copies."""
     cert_digest: Digest = field(init=False)
     """Of the certificate that the channel trusts; zero for none of the aggregator's own."""
     token: str = ""
@@ -92,15 +106,12 @@ class Uplink:
     def __post_init__(self) -> None:
         self.channel, self.cert_digest = open_channel(self.endpoint, OPTIONS)
         self.stub = pb_grpc.AggregatorServiceStub(self.channel)  # type: ignore[no-untyped-call]
-        self.upload = self.channel.stream_unary(
-            f"/{SERVICE}/UploadUpdate", response_deserializer=pb.UploadUpdateResponse.FromString
-        )
         self.blob = self.channel.unary_stream(
             f"/{SERVICE}/DownloadBlob", request_serializer=pb.DownloadBlobRequest.SerializeToString
         )
 
     def close(self) -> None:
-        """Close the channel; running calls end."""
+        """Close the channel; running calls end, but for an upload, which has a connection of its own."""
         self.channel.close()
 
     # ---------------------------------------------------------------- reading
@@ -115,6 +126,19 @@ class Uplink:
         if identity.recover(self.domain, hashed, answer.signature) != self.aggregator():
             raise Impostor("the run spec is not signed by the run's aggregator", "do not trust this endpoint")
         return bytes(answer.spec)
+
+    def relay(self, signed: SignedMessage) -> Relayed:
+        """Ask the aggregator to bring a membership message to the chain. Raises Busy, or AggregatorUnavailable."""
+        request = pb.RelayRequest(
+            chain_id=self.domain.chain_id, run=self.domain.run, messages=[messages.membership_to_proto(signed)]
+        )
+        with translated():
+            answer = self.stub.Relay(request, timeout=CALL_SECONDS)
+        if len(answer.results) != 1:
+            raise AggregatorUnavailable("the aggregator's answer about a message is malformed", "trying again")
+        result = answer.results[0]
+        state = pb.RelayState.Name(result.state).removeprefix("RELAY_STATE_").lower()
+        return Relayed(state, result.error, result.reason, result.tx)
 
     def session(self) -> tuple[tuple[str, str], ...]:
         """Metadata of a session; opens one when there is none. Raises ClockSkew."""
@@ -229,10 +253,31 @@ class Uplink:
                 manifest=messages.manifest_to_proto(manifest, signature), offset=offset, codec_error=codec_error
             )
             messages_out = parts(header, file.fileno(), offset, manifest.size, sent)
-            call = self.upload.future(messages_out, metadata=self.session())
-            with moving(call, clock):
-                answer = call.result()
+            metadata = self.session()
+            with self.bulk_channel() as channel:
+                call = upload_call(channel).future(messages_out, metadata=metadata)
+                with moving(call, clock):
+                    answer = call.result()
         return self.checked(answer.receipt, manifest)
+
+    @contextmanager
+    def bulk_channel(self) -> Iterator[grpc.Channel]:
+        """A connection for one upload, closed after it.
+
+        gRPC keeps the buffers that a connection last read into until it closes, as many as it once read at a time: 15
+        of 64 KiB after an upload, measured, and `grpc.experimental.tcp_max_read_chunk_size` does not limit them. With
+        64 nodes this was 60 MiB of the aggregator. A handshake costs milliseconds.
+
+        Where another certificate is shown than was named when this uplink opened, its own channel is still the one
+        that was checked, and is used. Raises AggregatorUnavailable.
+        """
+        try:
+            channel, _ = open_channel(self.endpoint, BULK_OPTIONS)
+        except Impostor:
+            yield self.channel
+            return
+        with channel:
+            yield channel
 
     def checked(self, message: pb.SignedReceipt, manifest: Manifest) -> tuple[Receipt, bytes]:
         """The receipt, if it is signed by the run's aggregator and for this very update."""
@@ -247,6 +292,11 @@ class Uplink:
         if receipt != identity.receipt_for(manifest, receipt.weight) or receipt.weight < 1:
             raise Impostor("the receipt does not belong to the manifest", "keep the update and ask the operator")
         return receipt, signed
+
+
+def upload_call(channel: grpc.Channel) -> Any:
+    """UploadUpdate over serialized messages: `flb.wire.frames` saves copies."""
+    return channel.stream_unary(f"/{SERVICE}/UploadUpdate", response_deserializer=pb.UploadUpdateResponse.FromString)
 
 
 def parts(

@@ -3,6 +3,7 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import numpy as np
 from flb import events as chain
 from flb import identity, records, roster
 from flb import spec as specs
-from flb.admission import layout_of, update_metadata
-from flb.codec import CODINGS, dither
+from flb.admission import in_file_order, layout_of, update_metadata
+from flb.codec import CODINGS, Raw, dither
 from flb.merkle import keccak256
 from flb.records import Roll
 from flb.rounds import SubmitRoll
@@ -47,7 +48,7 @@ def small_spec(mode: str = "factors", codec: str = "mxint8", down: str = "f32", 
     """A spec of two tensors; A spans three blocks."""
     settings = {"steps": 3, "round_seconds": 100, "grace_seconds": 50, "min_nodes": 2, "fraction": 1.0}
     return specs.RunSpec(
-        version=1,
+        version=specs.VERSION,
         base=specs.BaseSpec("tiny", "ab" * 32),
         lora=specs.LoraSpec(mode, 2, 4, 0.0, ("down_proj",)),
         tensors=TENSORS,
@@ -56,6 +57,7 @@ def small_spec(mode: str = "factors", codec: str = "mxint8", down: str = "f32", 
         ring=specs.RingSpec(32, 4, 65536, 16),
         rounds=specs.RoundSpec(**{**settings, "confirmations": 0, "max_cohort": 4096, **rounds}),  # type: ignore[arg-type]
         server_optimizer=specs.ServerOptimizerSpec("sgd", 1.0),
+        scoring=specs.ScoringSpec("capped_examples", "1000"),
         codec=codec,
         down=down,
         audit="public",
@@ -88,12 +90,13 @@ def update_bytes(spec: specs.RunSpec, step: Step, member: Member, base: Digest, 
     random = np.random.default_rng(int.from_bytes(member.node[:4], "big"))
     salt = hashlib.sha256(member.node).digest()
     blob = container.header_of(layout.entries, update_metadata(salt, member.node, base))
-    draw, data = dither.stream(dither.key_of(DOMAIN.run, step, member.node)), {}
-    for tensor, entries in zip(layout.tensors, layout.parts, strict=True):
+    draw = dither.stream(dither.key_of(DOMAIN.run, step, member.node))
+
+    def coded(tensor: TensorSpec) -> Sequence[Raw]:
         values = (random.standard_normal(tensor.size) * scale).astype(np.float32)
-        coded = CODINGS[spec.wire_codec].encode(values, draw)
-        data |= {entry.name: bytes(raw) for entry, raw in zip(entries, coded, strict=True)}
-    return blob + b"".join(data[entry.name] for entry in layout.entries)
+        return CODINGS[spec.wire_codec].encode(values, draw)
+
+    return blob + b"".join(in_file_order(layout, coded))
 
 
 def manifest_for(spec: specs.RunSpec, opened: Opening, member: Member, blob: bytes, examples: int = 100) -> Manifest:

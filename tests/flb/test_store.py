@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Blobs and journal: whole or absent, and the same after a crash."""
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flb import rounds
+from flb import rounds, store
 from flb.errors import CorruptStore, NotAllowedHere
 from flb.journal import Journal
 from flb.records import Closing, Roll
@@ -125,3 +126,24 @@ def test_lock_folder__held__is_refused_in_a_sentence(tmp_path: Path) -> None:
         lock_folder(tmp_path)
     held.close()
     lock_folder(tmp_path).close()
+
+
+def test_flusher__failed_flush_in_the_background__is_told_at_the_end_though_a_later_one_goes_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes = [OSError(errno.EIO, "write-back failed"), None]
+
+    def flush(descriptor: int) -> None:
+        if (outcome := outcomes.pop(0)) is not None:
+            raise outcome
+
+    monkeypatch.setattr(store, "sync_file", flush)
+    flusher = store.Flusher()
+    with (tmp_path / "file").open("wb") as file:
+        flusher.wrote(file.fileno(), store.FLUSH_BYTES - 1)
+        assert len(outcomes) == 2, "nothing is due yet"
+        flusher.wrote(file.fileno(), 1)
+        flusher.start(file.fileno())
+        with pytest.raises(OSError, match="write-back"):
+            flusher.finish()
+    assert not outcomes

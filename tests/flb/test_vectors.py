@@ -207,7 +207,8 @@ def fill(message: Any, fields: Case) -> Any:
             getattr(message, name).SetInParent()
             fill(getattr(message, name), value)
         elif isinstance(value, list):
-            getattr(message, name).extend(raw(item) for item in value)
+            kind = field.message_type and getattr(pb, field.message_type.name)
+            getattr(message, name).extend(fill(kind(), item) if kind else raw(item) for item in value)
         elif field.enum_type is not None:
             setattr(message, name, field.enum_type.values_by_name[value].number)
         else:

@@ -3,7 +3,6 @@
 
 import dataclasses
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,6 @@ from flb_aggregator.intake import Spool, Upload, keeps_bytes
 from tests.sim import manifest_for, opening, small_spec, update_bytes
 
 pytestmark = pytest.mark.unit
-
-THREADS = ThreadPoolExecutor(1)
 
 SPEC, OPENING = small_spec(codec="f32"), opening()
 MEMBER = OPENING.cohort[0]
@@ -39,11 +36,11 @@ def test_spool__file_that_goes_while_it_is_listed__holds_nothing_and_is_no_fault
 
 
 def test_upload__cut_and_resumed__becomes_the_blob(spool: Spool) -> None:
-    first = Upload(spool, MANIFEST, 0, THREADS)
+    first = Upload(spool, MANIFEST, 0)
     first.write(BLOB[:1000])
     first.close()
     assert spool.committed(name_of(OPENING), MEMBER.node) == (1000, MANIFEST.digest)
-    second = Upload(spool, MANIFEST, 1000, THREADS)
+    second = Upload(spool, MANIFEST, 1000)
     second.write(BLOB[1000:])
     assert second.finish(SPEC, Step(1)) > 0
     assert spool.blobs.get(MANIFEST.digest) == BLOB
@@ -51,42 +48,42 @@ def test_upload__cut_and_resumed__becomes_the_blob(spool: Spool) -> None:
 
 
 def test_upload__killed_between_blob_and_journal__needs_no_byte_again(spool: Spool) -> None:
-    first = Upload(spool, MANIFEST, 0, THREADS)
+    first = Upload(spool, MANIFEST, 0)
     first.write(BLOB)
     first.finish(SPEC, Step(1))
-    again = Upload(spool, MANIFEST, len(BLOB), THREADS)
+    again = Upload(spool, MANIFEST, len(BLOB))
     assert again.finish(SPEC, Step(1)) > 0 and spool.blobs.get(MANIFEST.digest) == BLOB
     assert [path.name for path in spool.blobs.folder.iterdir()] == [MANIFEST.digest.hex()], "no second name stays"
 
 
 def test_upload__wrong_offset__is_told_what_is_held(spool: Spool) -> None:
-    first = Upload(spool, MANIFEST, 0, THREADS)
+    first = Upload(spool, MANIFEST, 0)
     first.write(BLOB[:1000])
     first.close()
     with pytest.raises(Truncated, match="goes on at byte 999, 1000 are held"):
-        Upload(spool, MANIFEST, 999, THREADS)
+        Upload(spool, MANIFEST, 999)
 
 
 def test_upload__another_digest__starts_anew_and_drops_the_old_bytes(spool: Spool) -> None:
-    first = Upload(spool, MANIFEST, 0, THREADS)
+    first = Upload(spool, MANIFEST, 0)
     first.write(BLOB[:1000])
     first.close()
     other = manifest_for(SPEC, OPENING, MEMBER, BLOB[:-1] + b"x")
     with pytest.raises(Truncated, match="0 are held"):
-        Upload(spool, other, 1000, THREADS)
-    Upload(spool, other, 0, THREADS).close()
+        Upload(spool, other, 1000)
+    Upload(spool, other, 0).close()
     assert [path.name.rsplit("-", 1)[1] for path in spool.folder.iterdir()] == [other.digest.hex()]
 
 
 def test_upload__replaced_by_a_newer_stream__writes_nothing_more(spool: Spool) -> None:
-    first = Upload(spool, MANIFEST, 0, THREADS)
+    first = Upload(spool, MANIFEST, 0)
     first.close()
     with pytest.raises(WrongRound, match="replaced by a newer one"):
         first.write(BLOB[:10])
 
 
 def test_finish__one_flipped_byte__is_a_digest_mismatch(spool: Spool) -> None:
-    upload = Upload(spool, MANIFEST, 0, THREADS)
+    upload = Upload(spool, MANIFEST, 0)
     upload.write(BLOB[:-1] + bytes([BLOB[-1] ^ 1]))
     with pytest.raises(DigestMismatch) as caught:
         upload.finish(SPEC, Step(1))
@@ -98,7 +95,7 @@ def test_finish__one_flipped_byte__is_a_digest_mismatch(spool: Spool) -> None:
 def test_finish__nan__is_refused_before_it_is_a_blob(spool: Spool) -> None:
     bad = BLOB[:-4] + b"\x00\x00\xc0\x7f"
     manifest = manifest_for(SPEC, OPENING, MEMBER, bad)
-    upload = Upload(spool, manifest, 0, THREADS)
+    upload = Upload(spool, manifest, 0)
     upload.write(bad)
     with pytest.raises(NotFinite):
         upload.finish(SPEC, Step(1))
@@ -107,7 +104,7 @@ def test_finish__nan__is_refused_before_it_is_a_blob(spool: Spool) -> None:
 
 
 def test_finish__cut_short__keeps_what_arrived(spool: Spool) -> None:
-    upload = Upload(spool, MANIFEST, 0, THREADS)
+    upload = Upload(spool, MANIFEST, 0)
     upload.write(BLOB[:1000])
     with pytest.raises(Truncated) as caught:
         upload.finish(SPEC, Step(1))
@@ -117,7 +114,7 @@ def test_finish__cut_short__keeps_what_arrived(spool: Spool) -> None:
 
 
 def test_clear__another_opening__deletes_the_rest(spool: Spool) -> None:
-    Upload(spool, MANIFEST, 0, THREADS).close()
+    Upload(spool, MANIFEST, 0).close()
     spool.clear(name_of(OPENING))
     assert len(list(spool.folder.iterdir())) == 1
     spool.clear(name_of(opening(number=2)))
@@ -126,7 +123,7 @@ def test_clear__another_opening__deletes_the_rest(spool: Spool) -> None:
 
 def test_upload__file_swapped_under_it__is_refused_and_becomes_no_blob(spool: Spool) -> None:
     """What was checked and what gets the name must be one file."""
-    upload = Upload(spool, MANIFEST, 0, THREADS)
+    upload = Upload(spool, MANIFEST, 0)
     upload.write(BLOB)
     upload.path.unlink()
     upload.path.write_bytes(BLOB[:-1] + b"x")
@@ -144,7 +141,7 @@ def test_check_room__uploads_on_their_way__count_before_their_bytes_are_there(
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     tight = dataclasses.replace(spool, reserve=usage.free - len(BLOB) - len(blob) // 2)
     tight.check_room(MANIFEST)
-    first = Upload(tight, manifest_for(SPEC, OPENING, other, blob), 0, THREADS)
+    first = Upload(tight, manifest_for(SPEC, OPENING, other, blob), 0)
     with pytest.raises(Busy, match="disk is full"):
         tight.check_room(MANIFEST)
     first.close()

@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +212,17 @@ def test_download__limits__are_told_to_the_node(served: Served, tmp_path: Path) 
         Sender(served).uplink.download(Digest(bytes.fromhex(served.spec.adapter)), store, lambda done, size: None)
     served.service.transfers.down = Turns()
     Sender(served).uplink.download(Digest(bytes.fromhex(served.spec.adapter)), store, lambda done, size: None)
+
+
+def test_download__queue_full__reads_nothing(served: Served, tmp_path: Path) -> None:
+    transfers, digest = served.service.transfers, Digest(bytes.fromhex(served.spec.adapter))
+    transfers.down, transfers.threads = Turns(active=1, waiting=0), ThreadPoolExecutor(1)
+    transfers.threads.shutdown()  # it takes nothing any more: a read would fail
+    with pytest.raises(Busy):
+        Sender(served).uplink.download(digest, BlobStore(tmp_path / "blobs"), lambda done, size: None)
+    transfers.down = Turns()
+    with pytest.raises(AggregatorUnavailable):
+        Sender(served).uplink.download(digest, BlobStore(tmp_path / "blobs"), lambda done, size: None)
 
 
 def test_calls__too_many__are_limited_by_caller_and_by_address(served: Served) -> None:

@@ -28,6 +28,8 @@ pytestmark = pytest.mark.e2e
 SEED = int(os.environ.get("FLB_CHAOS_SEED", "1"))
 AWAY_SECONDS = 1.5
 """Longer than a daemon waits between two tries."""
+MINUTES_SECONDS = 130.0
+"""How long chain and links are away in the long form: beyond every idle and keepalive timeout."""
 
 
 @dataclass
@@ -38,6 +40,7 @@ class Linked:
     aggregator: Proxy
     chain: Proxy
     requests: Requests
+    away_seconds: float = AWAY_SECONDS
 
     def open(self, number: int) -> None:
         """Wait for an open round, this one or a later one."""
@@ -94,7 +97,7 @@ def stopped(links: Linked, number: int) -> None:
     assert chain is not None
     os.killpg(chain.process.pid, signal.SIGSTOP)
     links.aggregator.stall(True)
-    time.sleep(AWAY_SECONDS)
+    time.sleep(links.away_seconds)
     os.killpg(chain.process.pid, signal.SIGCONT)
     links.aggregator.stall(False)
 
@@ -105,7 +108,7 @@ def away(links: Linked, number: int) -> None:
     for link in (links.chain, links.aggregator):
         link.refusing = True
         link.cut()
-    time.sleep(AWAY_SECONDS)
+    time.sleep(links.away_seconds)
     for link in (links.chain, links.aggregator):
         link.refusing = False
 
@@ -158,6 +161,7 @@ if FULL:
         chaos: Chaos, reference: list[Digest], disturbance: Callable[[Linked, int], None], kills: tuple[str, ...]
     ) -> None:
         with linked(chaos, "one", kills={"aggregator": kills}) as links:
+            links.away_seconds = AWAY_SECONDS if kills else MINUTES_SECONDS
             disturb(links, disturbance)
             links.run.check(reference)
             assert len(links.run.deaths) == len(kills)
