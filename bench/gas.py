@@ -124,7 +124,9 @@ def deep(node: Address, least: int) -> int:
 
 def roll(field: Field, number: int, nodes: int, updates: Digest, payout: Digest) -> tuple[Mined, tuple[Any, ...]]:
     """Seal a round; returns its transaction and its record as `activatePayout` takes it."""
-    previous = field.rpc.data("eth_call", call(field, "recordHash", number - 1), "latest") if number > 1 else ZERO_DIGEST
+    previous = (
+        field.rpc.data("eth_call", call(field, "recordHash", number - 1), "latest") if number > 1 else ZERO_DIGEST
+    )
     mined = field.aggregator.invoke("roll", number, (some(), some(), updates, some(), payout, nodes, nodes << 16))
     data = bytes.fromhex(mined.logs[0]["data"][2:])
     words = [data[at : at + 32] for at in range(0, len(data), 32)]
