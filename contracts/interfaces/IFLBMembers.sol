@@ -148,7 +148,7 @@ interface IFLBMembers {
     function relay(Message[] calldata messages) external;
 
     /// @notice Replaces the admitter. Owner only, and only where membership is by admission.
-    function setAdmitter(address admitter) external;
+    function setAdmitter(address admitter_) external;
 
     // ------------------------------------------------------------------ views
 

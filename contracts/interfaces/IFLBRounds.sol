@@ -128,8 +128,8 @@ interface IFLBRounds {
     /// @notice Makes the open round the last one; before `start`, ends the run at once. Owner only.
     function finish() external;
 
-    /// @notice Hands the rounds from the next opening on to `aggregator`. Owner only.
-    function setAggregator(address aggregator) external;
+    /// @notice Hands the rounds from the next opening on to `aggregator_`. Owner only.
+    function setAggregator(address aggregator_) external;
 
     /// @notice Publishes where the aggregator listens. Owner or aggregator.
     function setEndpoint(string calldata uri, bytes32 certDigest, bytes32 nextCertDigest) external;
