@@ -45,9 +45,8 @@ contracts: setup  ## Compile the contracts, compare the exported ABI, run the So
 	@$(BIN)/python tools/export_abi.py --check
 	@$(HARDHAT) test solidity || { echo "a Solidity test failed: see above" >&2; exit 1; }
 
-slither: setup  ## Compile the contracts and let Slither look for weaknesses, in an environment of its own
+slither: setup  ## Let Slither look for weaknesses in the contracts; half a minute, .venv-slither the first time
 	@echo "== slither"
-	@$(HARDHAT) build --quiet
 	@$(BIN)/python -m tools.slither
 
 coverage: setup  ## Line coverage of the contracts by the Solidity tests, at least 99 %; two minutes
