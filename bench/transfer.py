@@ -98,7 +98,7 @@ def federation(
     values = folder / "values"
     size = sum(tensor.size for tensor in llama_8b_r16(layers))
     values.write_bytes((np.random.default_rng(0).standard_normal(size, np.float32) * np.float32(1e-3)).tobytes())
-    made = Federation(folder / "run", folder, [], {}, cache_folder())
+    made = Federation(folder / "run", folder, [], {"run": {"membership": "open"}}, cache_folder())
     started: list[Node] = []
     with made as running:
         running.start_chain()

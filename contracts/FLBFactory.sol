@@ -14,7 +14,7 @@ contract FLBFactory is IFLBFactory {
 
     /// @inheritdoc IFLBFactory
     function createRun(IFLBRun.Settings calldata settings) external returns (address run) {
-        run = Clones.clone(implementation);
+        run = Clones.cloneWithImmutableArgs(implementation, abi.encode(settings.token));
         emit RunCreated(run, settings.owner, settings.spec);
         IFLBRun(run).initialize(settings);
     }

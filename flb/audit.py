@@ -5,19 +5,23 @@ Each check returns findings, never raises: an auditor wants to see all that is w
 `flb_cli.replay`'s part.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from flb import events as chain
-from flb import identity, records
+from flb import identity, payouts, records, scoring
 from flb.admission import check_manifest, weight
 from flb.errors import FLBError
 from flb.events import ChainEvent
 from flb.merkle import updates_root
+from flb.payouts import Standing
 from flb.records import Record, Roll
 from flb.roster import OpenRound, draw, quorum, roster_root
 from flb.spec import RunSpec
 from flb.types import ZERO_DIGEST, Address, Admitted, Digest, Domain, Opening, Round
+
+WORDS = {"score": "score", "total": "total score", "payout": "cumulative payout"}
+"""How a finding names the columns of a standing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,42 @@ def check_record(
     yield from check_closing(record, opening, spec)
     for item in admitted:
         yield from check_admitted(item, opening, spec, spec_digest, domain, aggregator)
+
+
+def check_scores(
+    record: Record, rolled: chain.ChainRoundRolled, before: Sequence[Standing] | None, spec: RunSpec
+) -> Iterator[Finding]:
+    """Recompute the standings from the record before (None where it cannot be seen) and this one's updates, and both
+    roots from the standings; a node whose line differs is named."""
+    pays = spec.scoring.payout
+    for name, root, own in (
+        ("scores", rolled.scores_root, payouts.scores_tree(record.standings).root),
+        ("payout", rolled.payout_root, payouts.payout_root(record.standings, pays)),
+    ):
+        if root != own:
+            yield Finding(f"the {name} root on chain does not follow from the record's standings", record.round)
+    scores = scoring.of_round(record.closing.admitted, spec)
+    held = {row.node: row for row in record.standings}
+    try:
+        expected = payouts.after(before, scores, pays) if before is not None else ()
+    except FLBError as error:
+        yield Finding(error.what, record.round)
+        return
+    if before is None:  # the scores of this round still follow from its updates
+        for node in sorted(held.keys() | scores.keys()):
+            told = held[node].score if node in held else 0
+            if told != scores.get(node, 0):
+                yield Finding(f"its score {told} in the record should be {scores.get(node, 0)}", record.round, node)
+        return
+    for row in expected:
+        own_row = held.pop(row.node, Standing(row.node, 0, 0, 0))
+        for what in ("score", "total", "payout"):
+            told, right = getattr(own_row, what), getattr(row, what)
+            if told != right:
+                yield Finding(f"its {WORDS[what]} {told} in the record should be {right}", record.round, row.node)
+                break
+    for node in held:
+        yield Finding("it stands in the record's table, but never had an update admitted", record.round, node)
 
 
 def check_closing(record: Record, opening: Opening, spec: RunSpec) -> Iterator[Finding]:

@@ -67,11 +67,32 @@ class ServerOptimizerConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScoringConfig:
+    """How a round is scored; everybody can recompute it."""
+
+    rule: Literal["capped_examples", "uploads_bytes_examples"] = setting(
+        "capped_examples", "capped_examples (what an update weighs) or uploads_bytes_examples (historic, easily gamed)"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayoutConfig:
+    """What nodes are paid, in proportion to their scores; needs membership by admission."""
+
+    token: str | None = setting(None, "address of the ERC-20 token; null pays nothing")
+    per_round: int = setting(0, "what a sealed round pays to all its nodes together, in the token's smallest unit")
+    delay_seconds: int = setting(86400, "time after a round is sealed until its payout can be claimed, in seconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
     """What the operator fixes for the whole run."""
 
     steps: int = setting(3, "rounds to seal")
     round_seconds: int = setting(3600, "intake of a round, in seconds")
+    min_round_seconds: int | None = setting(
+        None, "least length of a round, in seconds; null: 0 without a token, else what the payout delay needs"
+    )
     grace_seconds: int = setting(3600, "time after that until a round below quorum is void, in seconds")
     min_nodes: int = setting(2, "least number of updates for an adapter")
     fraction: float = setting(1.0, "share of the members drawn for a round, above 0 to 1")
@@ -82,6 +103,10 @@ class RunConfig:
     down: Literal["f32", "mxint8"] = setting(
         "f32", "how nodes get the next adapter: f32 (whole) or mxint8 (the encoded step, a quarter of the bytes)"
     )
+    membership: Literal["admission", "open"] = setting(
+        "admission", "who may join: admission (whom the admitter invites) or open (anybody)"
+    )
+    admitter: str | None = setting(None, "address of the account that signs invites; null: the owner")
     audit: Literal["members", "public", "off"] = setting(
         "members", "who may read updates of sealed rounds; with open membership, members means off"
     )
@@ -90,6 +115,8 @@ class RunConfig:
     value_bound: int = setting(4, "largest size of a value in an update; a power of two")
     norm_bound: int | Literal["auto"] = setting("auto", "largest norm of an update; a power of two, or auto")
     server_optimizer: ServerOptimizerConfig = setting(ServerOptimizerConfig, "")
+    scoring: ScoringConfig = setting(ScoringConfig, "")
+    payout: PayoutConfig = setting(PayoutConfig, "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +132,23 @@ class ClientConfig:
         2, "adapters and sealed updates of how many past steps stay on disk; null keeps all"
     )
     nodes_on_this_machine: int = setting(1, "how many nodes share this machine's cores")
+    node: str | None = setting(None, "address of the node after its key was rotated; null: that of the key")
+    payee: str | None = setting(None, "address that is paid for this node; null: the node's own")
+    invite: str | None = setting(None, "the line of flb chain invite, where the run admits by invitation")
+    relay: Literal["auto", "always", "never"] = setting(
+        "auto", "who pays for joining: auto (this node if it has coins, else the aggregator), always or never"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayConfig:
+    """What the aggregator pays for nodes without coins."""
+
+    daily_gas: int = setting(20_000_000, "gas a day for joins, and as much again for what members send; 0 relays none")
+    joins_per_prefix_per_day: int = setting(
+        8, "with open membership: joins a day from one network (IPv4 /24, IPv6 /56), since addresses of nodes are free"
+    )
+    batch_seconds: float = setting(1.0, "how long messages are collected for one transaction")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,13 +164,16 @@ class ServerConfig:
     keep_updates: int | None = setting(
         None, "updates of how many sealed rounds stay on disk; null keeps all, which flb verify needs"
     )
+    relay: RelayConfig = setting(RelayConfig, "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainConfig:
     """The chain and the run on it."""
 
-    rpc: str = setting("http://127.0.0.1:8545", "JSON-RPC endpoint")
+    rpc: str | tuple[str, ...] = setting(
+        "http://127.0.0.1:8545", "JSON-RPC endpoint, or a list of them: the next is asked when one is dead or behind"
+    )
     run: str | None = setting(None, "address of the run's contract; flb chain deploy prints it")
     factory: str | None = setting(None, "address of a factory to use; null deploys one")
 
@@ -160,6 +207,16 @@ POSITIVE = (
     "client.threads", "client.nodes_on_this_machine", "client.keep_steps", "server.keep_updates",
 )  # fmt: skip
 """Numbers that must be at least 1."""
+
+AT_LEAST_ZERO = (
+    "training.seed", "run.confirmations", "run.grace_seconds", "run.min_round_seconds", "run.payout.per_round",
+    "run.payout.delay_seconds", "server.relay.daily_gas",
+    "server.relay.joins_per_prefix_per_day", "server.relay.batch_seconds",
+)  # fmt: skip
+"""Numbers that must not be negative."""
+
+AMOUNTS = ("run.payout.per_round",)
+"""Amounts of a token, below 2^256; every other whole number is below 2^32."""
 
 
 def require(value: Any, key: str, why: str) -> Any:

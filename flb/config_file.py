@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from flb.config import NOT_YET, POSITIVE, Config, keys
+from flb.config import AMOUNTS, AT_LEAST_ZERO, NOT_YET, POSITIVE, Config, keys
 from flb.errors import ConfigError
 
 FULL_WIDTH_COLON = "\uff1a"  # what Chinese keyboards write
@@ -193,12 +193,13 @@ class Reader:
             if value is not None and value < 0:
                 raise self.fail(self.lines[key], f"{key} is {value}", "give a number of 0 or more")
         for key, value in self.values.items():
-            if type(value) is int and value >= 2**32:
-                raise self.fail(self.lines[key], f"{key} is {value}", "give a number below 2^32")
-        for key in ("training.seed", "run.confirmations", "run.grace_seconds"):
-            if self.values.get(key, 0) < 0:
+            bits = 256 if key in AMOUNTS else 32
+            if type(value) is int and value >= 2**bits:
+                raise self.fail(self.lines[key], f"{key} is {value}", f"give a number below 2^{bits}")
+        for key in AT_LEAST_ZERO:
+            if (self.values.get(key) or 0) < 0:
                 raise self.fail(self.lines[key], f"{key} is {self.values[key]}", "give 0 or more")
-        for key in ("chain.run", "chain.factory"):
+        for key in ("chain.run", "chain.factory", "client.node", "client.payee", "run.admitter", "run.payout.token"):
             value = self.values.get(key)
             if value is not None and not _is_address(value):
                 raise self.fail(self.lines[key], f"{key} is {value!r}", "give an address: 0x and 40 hex digits")

@@ -255,13 +255,14 @@ class Refused(Fatal):
 
 
 class ContractRefused(Refused):
-    """The contract refused a transaction: `name` is its custom error, `values` the error's arguments."""
+    """The contract refused a transaction: `name` is its custom error, `values` its arguments, `names` their names."""
 
     code, exit_code = "contract-refused", 23
 
-    def __init__(self, name: str, values: tuple[object, ...] = (), remedy: str = "") -> None:
-        self.name, self.values = name, values
-        shown = ", ".join("0x" + value.hex() if isinstance(value, bytes) else str(value) for value in values)
+    def __init__(self, name: str, values: tuple[object, ...] = (), remedy: str = "", names: tuple[str, ...] = ()):
+        self.name, self.values, self.names = name, values, names
+        texts = ("0x" + value.hex() if isinstance(value, bytes) else str(value) for value in values)
+        shown = ", ".join(map("=".join, zip(names, texts, strict=True)) if names else texts)
         super().__init__(f"the contract refused the transaction with {name}({shown})", remedy)
 
 
@@ -285,8 +286,7 @@ class ChildFailed(Fatal):
 
 def by_code(code: str) -> type[FLBError]:
     """The class of a stable code, as it comes over the wire; `FLBError` for one that this version does not know."""
-    found: dict[str, type[FLBError]] = {}
-    pending: list[type[FLBError]] = [FLBError]
+    found, pending = dict[str, type[FLBError]](), [FLBError]
     while pending:
         kind = pending.pop()
         found[kind.code] = kind

@@ -134,6 +134,78 @@ class ChainAggregatorSet:
     round: Round
 
 
+@dataclass(frozen=True, slots=True)
+class ChainKeyRotated:
+    """`node` signs with `key` from here on."""
+
+    place: Place
+    node: Address
+    key: Address
+
+
+@dataclass(frozen=True, slots=True)
+class ChainPayeeSet:
+    """What `node` earns goes to `payee` from here on."""
+
+    place: Place
+    node: Address
+    payee: Address
+
+
+@dataclass(frozen=True, slots=True)
+class ChainDatasetRevoked:
+    """The dataset no longer counts for `node`."""
+
+    place: Place
+    node: Address
+    root: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class ChainAdmitterSet:
+    """`admitter` signs invites from here on."""
+
+    place: Place
+    admitter: Address
+
+
+@dataclass(frozen=True, slots=True)
+class ChainRelaySkipped:
+    """Entry `index` of a relayed batch, about `node`, did nothing; `reason` is the selector of the error, 4 bytes."""
+
+    place: Place
+    index: int
+    node: Address
+    reason: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ChainPayoutActivated:
+    """Claims are paid by `root`, the payout root of `round`."""
+
+    place: Place
+    round: Round
+    root: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class ChainPayoutCancelled:
+    """The owner ruled that the payout root of `round` is never activated."""
+
+    place: Place
+    round: Round
+
+
+@dataclass(frozen=True, slots=True)
+class ChainClaimed:
+    """`amount` of the token's smallest unit was paid to `payee` for `node`."""
+
+    place: Place
+    node: Address
+    payee: Address
+    amount: int
+
+
 ChainEvent = (
     ChainRunStarted
     | ChainRoundRolled
@@ -146,4 +218,12 @@ ChainEvent = (
     | ChainDatasetRegistered
     | ChainEndpointSet
     | ChainAggregatorSet
+    | ChainKeyRotated
+    | ChainPayeeSet
+    | ChainDatasetRevoked
+    | ChainAdmitterSet
+    | ChainRelaySkipped
+    | ChainPayoutActivated
+    | ChainPayoutCancelled
+    | ChainClaimed
 )

@@ -47,7 +47,7 @@ def _type_hash(type_string: bytes) -> Digest:
     return keccak256(type_string)
 
 
-def _struct(type_string: bytes, *fields: bytes | int) -> Digest:
+def hash_struct(type_string: bytes, *fields: bytes | int) -> Digest:
     """Hash of a struct whose fields are all static: integers, addresses and hashes, each one word."""
     words = (field.to_bytes(32, "big") if isinstance(field, int) else field.rjust(32, b"\0") for field in fields)
     return keccak256(_type_hash(type_string) + b"".join(words))
@@ -56,13 +56,13 @@ def _struct(type_string: bytes, *fields: bytes | int) -> Digest:
 @lru_cache(maxsize=64)
 def domain_separator(domain: Domain) -> Digest:
     """EIP-712 domain `FLBRun`, version `1`, of one run."""
-    return _struct(DOMAIN_TYPE, keccak256(b"FLBRun"), keccak256(b"1"), domain.chain_id, domain.run)
+    return hash_struct(DOMAIN_TYPE, keccak256(b"FLBRun"), keccak256(b"1"), domain.chain_id, domain.run)
 
 
 def manifest_hash(manifest: Manifest) -> Digest:
     """Struct hash of a manifest; a receipt names it."""
     m = manifest
-    return _struct(
+    return hash_struct(
         MANIFEST_TYPE, m.node, m.round, m.seed, m.spec, m.base, m.digest, m.tensor_root, m.dataset_root, m.size,
         m.examples, int(m.codec),
     )  # fmt: skip
@@ -71,7 +71,7 @@ def manifest_hash(manifest: Manifest) -> Digest:
 def receipt_hash(receipt: Receipt) -> Digest:
     """Struct hash of a receipt."""
     r = receipt
-    return _struct(
+    return hash_struct(
         RECEIPT_TYPE, r.node, r.round, r.seed, r.spec, r.digest, r.tensor_root, r.dataset_root, r.weight, r.manifest
     )
 
@@ -93,12 +93,12 @@ def receipt_for(manifest: Manifest, weight: int) -> Receipt:
 
 def session_hash(session: Session) -> Digest:
     """Struct hash of a session challenge's answer."""
-    return _struct(SESSION_TYPE, session.node, session.nonce, session.cert_digest, session.expires)
+    return hash_struct(SESSION_TYPE, session.node, session.nonce, session.cert_digest, session.expires)
 
 
 def statement_hash(kind: str, payload: bytes) -> Digest:
     """Struct hash of what the aggregator states: `kind` keeps one message from passing as another."""
-    return _struct(STATEMENT_TYPE, keccak256(kind.encode()), keccak256(payload))
+    return hash_struct(STATEMENT_TYPE, keccak256(kind.encode()), keccak256(payload))
 
 
 def signing_digest(domain: Domain, struct_hash: Digest) -> Digest:

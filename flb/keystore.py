@@ -18,6 +18,9 @@ from flb.store import write_atomic
 from flb.types import Address
 
 PBKDF2_ROUNDS = 1_000_000
+ROLES = ("owner", "aggregator", "node", "payee")
+"""What a key may be made for; one key for two roles risks both at once."""
+ROLE_FIELD = "flb-role"
 _MALFORMED = (
     ValueError, KeyError, TypeError, NotImplementedError, AttributeError, AssertionError, OverflowError,
 )  # fmt: skip
@@ -35,8 +38,13 @@ def read_password(path: Path) -> bytes:
     return password
 
 
-def create(path: Path, password: bytes, key: bytes | None = None, rounds: int = PBKDF2_ROUNDS) -> Address:
-    """Write a keystore with a new key, or a given one; never over an existing file. Raises KeystoreError."""
+def create(
+    path: Path, password: bytes, key: bytes | None = None, rounds: int = PBKDF2_ROUNDS, role: str | None = None
+) -> Address:
+    """Write a keystore with a new key, or a given one; never over an existing file. Raises KeystoreError.
+
+    `role`, one of ROLES, is noted in a field of our own, which wallets pass over.
+    """
     if os.path.lexists(path):
         raise KeystoreError(f"{path} exists", "choose another name; a key that is overwritten is lost")
     if key is None:
@@ -47,7 +55,8 @@ def create(path: Path, password: bytes, key: bytes | None = None, rounds: int = 
         address = address_of(key)
     except ValueError as error:
         raise KeystoreError("the private key is not a number of the curve", "give 32 bytes in hex") from error
-    text = json.dumps(_eth_keyfile().create_keyfile_json(key, password, kdf="pbkdf2", iterations=rounds))
+    value = _eth_keyfile().create_keyfile_json(key, password, kdf="pbkdf2", iterations=rounds)
+    text = json.dumps(value if role is None else {**value, ROLE_FIELD: role})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text.encode(), mode=0o600)
@@ -78,6 +87,12 @@ def stored_address(path: Path) -> Address:
         return address
     except (ValueError, KeyError) as error:
         raise KeystoreError(f"{path} is no keystore", "restore the file from a copy") from error
+
+
+def stored_role(path: Path) -> str | None:
+    """The role that a keystore was made for; None where it names none. Raises KeystoreError."""
+    role = _read(path).get(ROLE_FIELD)
+    return role if isinstance(role, str) and role in ROLES else None
 
 
 def _eth_keyfile() -> Any:

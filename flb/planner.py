@@ -6,11 +6,25 @@ from collections.abc import Iterable
 
 from flb.errors import Refused
 from flb.lora.layout import adapter_tensors, module_names, resolve
-from flb.spec import BaseSpec, LoraSpec, RingSpec, RoundSpec, RunSpec, ServerOptimizerSpec, TrainingSpec, check
+from flb.scoring import WEAKNESSES
+from flb.spec import (
+    VERSION,
+    BaseSpec,
+    LoraSpec,
+    RingSpec,
+    RoundSpec,
+    RunSpec,
+    ScoringSpec,
+    ServerOptimizerSpec,
+    TrainingSpec,
+    check,
+)
 from flb.types import TensorSpec
 
 FRACTION_BITS = 32
 """F of docs/arithmetic.md 1."""
+HELD_ROUNDS = 63
+"""The contract's ring holds 64 record hashes: a payout can be activated until so many more rounds were sealed."""
 
 
 def norm_bound(training: TrainingSpec, tensors: Iterable[TensorSpec]) -> int:
@@ -46,6 +60,7 @@ def make_spec(
     training: TrainingSpec,
     rounds: RoundSpec,
     server_optimizer: ServerOptimizerSpec,
+    scoring: ScoringSpec,
     codec: str,
     down: str,
     audit: str,
@@ -59,7 +74,7 @@ def make_spec(
     if open_membership and audit == "members":
         audit = "off"  # members would mean everybody; only an explicit `public` publishes updates
     spec = RunSpec(
-        version=1,
+        version=VERSION,
         base=base,
         lora=lora,
         tensors=tensors,
@@ -68,6 +83,7 @@ def make_spec(
         ring=RingSpec(FRACTION_BITS, value_bound, weight_cap, norm or norm_bound(training, tensors)),
         rounds=rounds,
         server_optimizer=server_optimizer,
+        scoring=scoring,
         codec=codec,
         down=down,
         audit=audit,
@@ -75,3 +91,46 @@ def make_spec(
     )
     check(spec)
     return spec
+
+
+def plan_pay(
+    *,
+    token: bool,
+    per_round: int,
+    delay_seconds: int,
+    min_round_seconds: int | None,
+    round_seconds: int,
+    open_membership: bool,
+) -> tuple[int, int]:
+    """(minRoundSeconds, payoutDelaySeconds) of the contract. Raises Refused for payouts that it would refuse.
+
+    A payout waits `delay_seconds` after its round was sealed, and its record hash must still be in the ring then. None
+    for `min_round_seconds` means the least that allows it, and 0 where nothing is paid.
+    """
+    if not token:
+        if per_round:
+            raise Refused(f"run.payout.per_round is {per_round}, but there is no token", "set run.payout.token")
+        least, delay_seconds = min_round_seconds or 0, 0
+    else:
+        if open_membership:
+            raise Refused(
+                "payouts need admission: with open membership one operator can be any number of nodes",
+                "set run.membership to admission, or leave run.payout.token out",
+            )
+        least = -(-delay_seconds // HELD_ROUNDS) if min_round_seconds is None else min_round_seconds
+    if delay_seconds > HELD_ROUNDS * min(least, round_seconds):
+        longest = HELD_ROUNDS * (round_seconds if min_round_seconds is None else min(least, round_seconds))
+        raise Refused(
+            f"run.payout.delay_seconds is {delay_seconds}, the longest for these rounds is {longest}",
+            "lower it, or raise run.min_round_seconds or run.round_seconds",
+        )
+    if least > round_seconds:
+        raise Refused(
+            f"run.min_round_seconds is {least}, run.round_seconds {round_seconds}", "let it be at most the round"
+        )
+    return least, delay_seconds
+
+
+def warnings(spec: RunSpec) -> tuple[str, ...]:
+    """Sentences that an operator must read before a run with this spec is deployed."""
+    return WEAKNESSES[spec.scoring.rule]

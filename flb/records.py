@@ -14,6 +14,7 @@ import rfc8785
 
 from flb.errors import BadMessage
 from flb.merkle import keccak256, update_leaf, updates_root
+from flb.payouts import Standing, payout_root, scores_tree, standing_to_json, standings_from_json
 from flb.roster import roster_root
 from flb.types import (
     ZERO_DIGEST,
@@ -30,7 +31,7 @@ from flb.types import (
     Step,
 )
 
-VERSION = 1
+VERSION = 2
 ROLL_TYPE = keccak256(
     b"Roll(uint32 round,bytes32 previous,bytes32 recordDigest,bytes32 adapterDigest,bytes32 updatesRoot,"
     b"bytes32 scoresRoot,bytes32 payoutRoot,bytes32 seed,uint32 accepted,uint64 weightSum,uint40 deadline)"
@@ -73,6 +74,8 @@ class Record:
     scores_root: Digest
     payout_root: Digest
     weight_sum: int
+    standings: tuple[Standing, ...]
+    """Every node that ever scored, in order of address, as it stands after this round."""
     closing: Closing
 
 
@@ -107,8 +110,14 @@ def make(
     adapter: Digest,
     optimizer_state: Digest = ZERO_DIGEST,
     down: Digest = ZERO_DIGEST,
+    *,
+    standings: tuple[Standing, ...],
+    round_payout: int,
 ) -> Record:
-    """The record of a round that produced `adapter` from `closing`; `previous` is the record digest before it."""
+    """The record of a round that produced `adapter` from `closing`; `previous` is the record digest before it.
+
+    `standings` is the table after this round (`flb.payouts.after`), `round_payout` what the run pays for a round.
+    """
     return Record(
         domain=domain,
         spec=spec,
@@ -124,9 +133,10 @@ def make(
         down=down,
         roster_root=roster_root(opening.roster),
         updates_root=updates_root(update_leaves(closing)),
-        scores_root=ZERO_DIGEST,
-        payout_root=ZERO_DIGEST,
+        scores_root=scores_tree(standings).root,
+        payout_root=payout_root(standings, round_payout),
         weight_sum=sum(a.weight for a in closing.admitted),
+        standings=standings,
         closing=closing,
     )
 
@@ -246,6 +256,7 @@ def encode(record: Record) -> bytes:
         "deadline": record.deadline,
         "opened_at": {"number": record.opened_at.number, "hash": "0x" + record.opened_at.hash.hex()},
         "weight_sum": record.weight_sum,
+        "standings": [standing_to_json(row) for row in record.standings],
         **closing_to_json(record.closing),
     }
     return rfc8785.dumps(fields)
@@ -261,7 +272,7 @@ def decode(blob: bytes) -> Record:
             domain=Domain(_count(value["chain_id"]), Address(_bytes(value["run"], 20))),
             round=Round(_count(value["round"])), step=Step(_count(value["step"])),
             deadline=Seconds(_count(value["deadline"])), opened_at=block, weight_sum=_count(value["weight_sum"]),
-            closing=closing_from_json(value), **raw,
+            standings=standings_from_json(value["standings"]), closing=closing_from_json(value), **raw,
         )  # fmt: skip
         if encode(record) == blob:
             return record

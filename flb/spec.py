@@ -15,9 +15,11 @@ import rfc8785
 from flb.errors import BadMessage, Refused
 from flb.types import Codec, Digest, LoraMode, TensorSpec
 
-VERSION = 1
+VERSION = 2
 LARGEST = 10**21
 """From here on RFC 8785 writes floats with an exponent, so no integer of a canonical text is larger."""
+RULES = ("capped_examples", "uploads_bytes_examples")
+"""How a round is scored: the files of `flb.scoring`."""
 DOWN = ("f32", "mxint8")
 """How nodes get the next adapter: whole, or as the encoded step that makes it from the one before."""
 LARGEST_STEP = 2.0**100
@@ -89,6 +91,20 @@ class ServerOptimizerSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoringSpec:
+    """How a round is scored, and what it pays: `round_payout` in base units of the run's token, decimal digits in a text
+    since RFC 8785 has no integers beyond 2^53; "0" pays nothing."""
+
+    rule: str
+    round_payout: str
+
+    @property
+    def payout(self) -> int:
+        """What all nodes of one round get together, at most, in base units of the token."""
+        return int(self.round_payout)
+
+
+@dataclass(frozen=True, slots=True)
 class RunSpec:
     """The whole spec. `adapter` is the digest of adapter 0, `down` how nodes get the next adapter (`flb.down`), `salt` 32
     random bytes in hex, `audit` who may read update blobs."""
@@ -102,6 +118,7 @@ class RunSpec:
     ring: RingSpec
     rounds: RoundSpec
     server_optimizer: ServerOptimizerSpec
+    scoring: ScoringSpec
     codec: str
     down: str
     audit: str
@@ -155,9 +172,10 @@ def decode(encoded: bytes) -> RunSpec:
         value = json.loads(encoded)
     except (ValueError, RecursionError) as error:
         raise BadMessage("run spec: not JSON", "ask the operator for the file that was deployed") from error
+    version = value.get("version") if isinstance(value, dict) else None
+    if type(version) is int and version != VERSION:  # before the fields, which differ from version to version
+        raise BadMessage(f"run spec: version {version}, this program reads {VERSION}", "update FLB")
     spec: RunSpec = _read(RunSpec, value, "")
-    if spec.version != VERSION:
-        raise BadMessage(f"run spec: version {spec.version}, this program reads {VERSION}", "update FLB")
     try:
         canonical = spec.encode()
     except ValueError:  # NaN, an integer beyond 2^53, half a surrogate pair: JSON for Python, not for RFC 8785
@@ -207,6 +225,7 @@ def check(spec: RunSpec) -> None:
         )
     if not 0 < spec.rounds.fraction <= 1:
         raise Refused(f"rounds.fraction is {spec.rounds.fraction}", "choose a number above 0 and at most 1")
+    check_scoring(spec.scoring, spec.rounds.steps)
     names = [tensor.name for tensor in spec.tensors]
     if not names or names != sorted(set(names), key=str.encode):
         raise Refused("the tensors of the run spec are not sorted by name", "make the spec with flb chain deploy")
@@ -214,3 +233,14 @@ def check(spec: RunSpec) -> None:
         raise Refused("a tensor of the run spec has no elements", "make the spec with flb chain deploy")
     if any(name.endswith(".scale") for name in names):
         raise Refused("a tensor of the run spec is named like a codec's scales", "let no name end in .scale")
+
+
+def check_scoring(scoring: ScoringSpec, steps: int) -> None:
+    """Refuse a rule that is not there, and a payout whose sum over all steps does not fit the contract's uint256."""
+    if scoring.rule not in RULES:
+        raise Refused(f"scoring rule {scoring.rule!r} is unknown", f"choose {' or '.join(RULES)}")
+    written = scoring.round_payout
+    if not (written.isascii() and written.isdigit() and len(written) <= 78 and str(int(written)) == written):
+        raise Refused("scoring.round_payout is no whole number", "write decimal digits, without zeros in front")
+    if scoring.payout * steps >= 2**256:
+        raise Refused(f"{steps} rounds that pay {written} each do not fit 256 bits", "lower run.payout.per_round")

@@ -10,19 +10,23 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from flb import keystore
 from flb import spec as specs
+from flb.chain import membership_calls
+from flb.chain.outbox import Outbox
 from flb.chain.registry import Registry, call_view, find_deploy_block
-from flb.chain.rpc import Rpc
+from flb.chain.rpc import connect, is_local
 from flb.chain.sender import Mined, Sender
 from flb.config import Config, refuse_off_chain, require
 from flb.config_file import load
 from flb.delta import assert_ieee
 from flb.errors import ConfigError, CorruptStore, Refused
 from flb.journal import Journal
+from flb.membership import Rules, SignedMessage, Slot
 from flb.records import Roll
 from flb.roster import RunView
 from flb.spec import RunSpec
@@ -33,6 +37,8 @@ from flb_aggregator.certificate import Certificates
 from flb_aggregator.daemon import Daemon
 from flb_aggregator.intake import Spool
 from flb_aggregator.metrics import Metrics
+from flb_aggregator.relay import Relay, Relayed
+from flb_aggregator.relay_budget import Budget
 from flb_aggregator.rotation import Rotation, Turn
 from flb_aggregator.service import Service
 from flb_aggregator.sessions import Sessions
@@ -41,6 +47,31 @@ M_ARENA_MAX = -8
 EXIT_SECONDS = 4.0
 SPARE_BYTES = 64 << 20
 """Kept free on the disk besides the next adapter and its folder: records, journal, logs."""
+
+
+@dataclass(slots=True)
+class RelayOnChain:
+    """The relay's port on a real chain."""
+
+    sender: Sender
+    run: Address
+
+    def rules(self) -> Rules:
+        """Admitter, end of the run, and time."""
+        return membership_calls.read_rules(self.sender.rpc, self.run)
+
+    def slot(self, node: Address) -> Slot:
+        """What the contract holds of a node."""
+        return membership_calls.read_slot(self.sender.rpc, self.run, node)
+
+    def simulate(self, messages: Sequence[SignedMessage]) -> tuple[bool, ...]:
+        """Which messages would take effect now."""
+        return membership_calls.simulate(self.sender.rpc, self.run, messages)
+
+    def relay(self, messages: Sequence[SignedMessage]) -> Relayed:
+        """Send them."""
+        mined = membership_calls.relay(self.sender, messages)
+        return Relayed(mined.tx, mined.gas_used, membership_calls.skipped(mined, self.run))
 
 
 @dataclass(slots=True)
@@ -132,11 +163,13 @@ def build(config: Config, folder: Path) -> Daemon:
     store = require(config.server.keystore, "server.keystore", "make one with flb account new")
     password = keystore.password_file(config.server.password_file)
     where = require(password, "server.password_file", "name a file with the keystore's password")
+    if (role := keystore.stored_role(store)) not in (None, "aggregator"):
+        log(f"{store} was made for the role {role}, and acts as aggregator here")
     key = keystore.load(store, keystore.read_password(where))
     blobs = BlobStore(folder / "blobs", sweep=True)
     spec, spec_digest = read_spec(folder, blobs)
     address, deploy_block = read_run(config, folder)
-    rpc = Rpc(config.chain.rpc)
+    rpc = connect(config.chain.rpc)
     domain = Domain(rpc.chain_id(), address)
     if deploy_block is None:
         deploy_block = find_deploy_block(rpc, address)
@@ -150,7 +183,9 @@ def build(config: Config, folder: Path) -> Daemon:
         spec_digest=spec_digest,
         domain=domain,
         key=key,
-        chain=AggregatorChain(registry, newest, Sender(rpc, key, address), threading.Lock()),
+        chain=AggregatorChain(
+            registry, newest, Sender(rpc, key, address, outbox=Outbox(folder / "outbox.sqlite")), threading.Lock()
+        ),
         journal=Journal(folder / "journal.sqlite"),
         blobs=blobs,
         spool=spool,
@@ -159,8 +194,17 @@ def build(config: Config, folder: Path) -> Daemon:
         now=time.time,
         log=log,
         keep_updates=config.server.keep_updates,
-        poll_seconds=0.25 if "127.0.0.1" in rpc.url or "localhost" in rpc.url else 2.0,
+        poll_seconds=0.25 if is_local(rpc.url) else 2.0,
     )
+
+
+def make_relay(config: Config, folder: Path, daemon: Daemon, sender: Sender) -> Relay:
+    """The relay with what it has spent today."""
+    limits, run = config.server.relay, daemon.domain.run
+    budget = Budget(
+        folder / "relay.json", "0x" + run.hex(), limits.daily_gas, limits.joins_per_prefix_per_day, daemon.now
+    )
+    return Relay(daemon.domain, RelayOnChain(sender, run), budget, log, limits.batch_seconds)
 
 
 def publish_endpoint(chain: AggregatorChain, rotation: Rotation, view: RunView) -> None:
@@ -189,11 +233,13 @@ async def serve(config: Config, folder: Path) -> int:
     uri = server.endpoint_uri(config.server)
     rotation = Rotation(uri, certificates, chain.sender, log, time.monotonic)
     loop.add_signal_handler(signal.SIGHUP, rotation.request)
-    service = Service(daemon, Sessions(daemon.domain, daemon.now, lambda: rotation.accepted(daemon.view)))
+    relay = make_relay(config, folder, daemon, chain.sender)
+    service = Service(daemon, Sessions(daemon.domain, daemon.now, lambda: rotation.accepted(daemon.view)), relay)
     running = await server.serve(service, config.server.listen, certificates)
     try:
         log(f"serving run 0x{daemon.domain.run.hex()} on {config.server.listen}{'' if certificates else ', plaintext'}")
         await asyncio.to_thread(publish_endpoint, chain, rotation, view)
+        daemon.spawn(relay.run())
         daemon.spawn(rotation.follow(lambda: daemon.view, daemon.poll_seconds))
         await daemon.run(stop)
     finally:

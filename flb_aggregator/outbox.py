@@ -42,7 +42,9 @@ class Outbox:
         try:
             mined = await asyncio.to_thread(send)
         except ContractRefused as error:
-            if error.name == "FLBTooEarly":  # the chain's clock is behind ours
+            if (
+                error.name == "FLBTooEarly"
+            ):  # the chain's clock is behind ours, or the round younger than the run allows
                 return False
             if error.name not in ("FLBWrongRound", "revert"):
                 raise

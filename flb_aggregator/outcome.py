@@ -7,9 +7,9 @@ Pure in its inputs: called again after a restart it writes the same bytes.
 from collections.abc import Sequence
 from pathlib import Path
 
-from flb import down, records
+from flb import down, payouts, records, scoring
 from flb.errors import BadMessage, CorruptStore
-from flb.records import Closing, Roll
+from flb.records import Closing, Record, Roll
 from flb.spec import RunSpec
 from flb.store import BlobStore
 from flb.types import ZERO_DIGEST, Address, Digest, Domain, Opening, Step
@@ -30,12 +30,19 @@ def make(
 ) -> Roll:
     """Combine, publish, record; `previous` is the last sealed round's record, zero for none. Raises CorruptStore."""
     inputs = [Input(admitted.weight, blobs.path(admitted.manifest.digest)) for admitted in closing.admitted]
-    state = state_before(previous, blobs) if down.encodes(spec) else None
+    before = record_before(previous, blobs)
+    state = blobs.path(before.optimizer_state) if before is not None and down.encodes(spec) else None
+    standings = payouts.after(
+        before.standings if before is not None else (), scoring.of_round(closing.admitted, spec), spec.scoring.payout
+    )
     adapter, left, step = blobs_of(
         spec, domain.run, opening.step, opening.base, blobs.path(opening.base), state, inputs, blobs
     )
     publish_folder(adapters, spec, opening.step, blobs, adapter)
-    record = records.make(domain, spec_digest, opening, previous, closing, adapter, left, step)
+    record = records.make(
+        domain, spec_digest, opening, previous, closing, adapter, left, step, standings=standings,
+        round_payout=spec.scoring.payout,
+    )  # fmt: skip
     blob = records.encode(record)
     blobs.put(blob)
     return records.roll_of(record, blob)
@@ -63,11 +70,12 @@ def blobs_of(
             return out.commit(), state_out.commit(), step_out.commit()
 
 
-def state_before(previous: Digest, blobs: BlobStore) -> Path | None:
-    """The remainder that the last sealed round left; None before the first. Raises CorruptStore."""
+def record_before(previous: Digest, blobs: BlobStore) -> Record | None:
+    """The record of the last sealed round, whose standings and remainder go on; None before the first. Raises
+    CorruptStore."""
     if previous == ZERO_DIGEST:
         return None
     try:
-        return blobs.path(records.decode(blobs.get(previous)).optimizer_state)
+        return records.decode(blobs.get(previous))
     except BadMessage as error:
         raise CorruptStore(f"the record {previous.hex()} is not one of this program", "restore it") from error

@@ -73,6 +73,7 @@ def handlers(service: Service) -> dict[str, Any]:
         "OpenSession": single(service.OpenSession, reader(pb.OpenSessionRequest), serialize),
         "QueryUpload": single(service.QueryUpload, reader(pb.QueryUploadRequest), serialize),
         "GetRoundAudit": single(service.GetRoundAudit, reader(pb.GetRoundAuditRequest), serialize),
+        "Relay": single(service.Relay, reader(pb.RelayRequest), serialize),
         "WatchRounds": grpc.unary_stream_rpc_method_handler(
             service.WatchRounds, reader(pb.WatchRoundsRequest), serialize
         ),

@@ -22,6 +22,8 @@ from flb_aggregator import listing
 from flb_aggregator.daemon import Daemon
 from flb_aggregator.faults import Context, refuse
 from flb_aggregator.limits import Held, Rate, host_of
+from flb_aggregator.relay import Relay
+from flb_aggregator.relay_budget import network_of
 from flb_aggregator.sessions import Sessions
 from flb_aggregator.transfers import Transfers, receipt_of
 
@@ -37,9 +39,15 @@ NODE_CALLS = (50.0, 200.0)
 """Calls a second, and at once, of a caller with a session."""
 HOST_CALLS = (50.0, 1000.0)
 """The same for a network address without one; many nodes may share an address."""
+RELAY_CALLS = (1.0, 60.0)
+"""The same for Relay and a network, since each call asks the chain."""
 NODE_STREAMS, HOST_STREAMS = 8, 4
 """Streams that one caller, and all addresses without a session together, may hold open."""
 STRANGERS = "callers without a session"
+RELAY_STATES = {
+    "accepted": pb.RELAY_STATE_ACCEPTED, "mined": pb.RELAY_STATE_MINED, "skipped": pb.RELAY_STATE_SKIPPED,
+    "refused": pb.RELAY_STATE_REFUSED,
+}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -48,9 +56,11 @@ class Service(pb_grpc.AggregatorServiceServicer):
 
     daemon: Daemon
     sessions: Sessions
+    relay: Relay | None = None
     transfers: Transfers = field(init=False)
     node_calls: Rate = field(init=False)
     host_calls: Rate = field(init=False)
+    relay_calls: Rate = field(init=False)
     node_streams: Held = field(default_factory=lambda: Held(NODE_STREAMS))
     host_streams: Held = field(default_factory=lambda: Held(HOST_STREAMS))
     told: pb.WatchRoundsResponse = field(default_factory=pb.WatchRoundsResponse)
@@ -59,6 +69,7 @@ class Service(pb_grpc.AggregatorServiceServicer):
         self.transfers = Transfers(self.daemon)
         self.node_calls = Rate(*NODE_CALLS, time.monotonic)
         self.host_calls = Rate(*HOST_CALLS, time.monotonic)
+        self.relay_calls = Rate(*RELAY_CALLS, time.monotonic)
 
     @asynccontextmanager
     async def guarded(self, context: Context, request: object, stream: bool = False) -> AsyncIterator[Address | None]:
@@ -200,6 +211,20 @@ class Service(pb_grpc.AggregatorServiceServicer):
                         record=roll.record_digest, adapter=roll.adapter_digest, updates=updates
                     )
             raise NotListed(f"round {request.round} is not sealed", "ask for a sealed round")
+
+    async def Relay(self, request: pb.RelayRequest, context: Context) -> pb.RelayResponse:
+        """What becomes of each signed membership message."""
+        async with self.guarded(context, request):
+            if self.relay is None:
+                raise Unavailable("this aggregator relays no messages", "use flb chain join with coins of your own")
+            peer = context.peer()
+            self.relay_calls.take(network_of(peer), network_of(peer))
+            self.sessions.check_run(request.chain_id, request.run)
+            outcomes = await self.relay.submit([messages.membership_from_proto(m) for m in request.messages], peer)
+            results = [
+                pb.RelayResult(state=RELAY_STATES[o.state], tx=o.tx, error=o.error, reason=o.reason) for o in outcomes
+            ]
+        return pb.RelayResponse(results=results)
 
 
 def member(caller: Address | None) -> Address:

@@ -27,6 +27,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
     new = _verb(verbs, "new", "make a new key and write it as an encrypted keystore")
     new.add_argument("file", type=Path, metavar="FILE", help="where to write the keystore; never over an existing file")
+    _add_role(new)
     _add_password(new)
     new.set_defaults(run=make)
 
@@ -35,10 +36,11 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     bring.add_argument(
         "--key-file", type=Path, metavar="FILE", help="file with the private key in hex (default: ask on the terminal)"
     )
+    _add_role(bring)
     _add_password(bring)
     bring.set_defaults(run=bring_in)
 
-    show = _verb(verbs, "list", "list the keystores of a folder and their addresses")
+    show = _verb(verbs, "list", "list the keystores of a folder with their addresses and roles")
     show.add_argument("folder", type=Path, metavar="FOLDER", help="folder of keystores; folders in it are not searched")
     show.set_defaults(run=show_all)
 
@@ -67,6 +69,12 @@ def _verb(
     verb = verbs.add_parser(name, help=text, description=text, allow_abbrev=False)
     verb.add_argument("--json", action="store_true", help="print the result as JSON")
     return verb
+
+
+def _add_role(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--role", choices=("owner", "aggregator", "node", "payee"), help="what the key is for; noted in the keystore"
+    )
 
 
 def _add_password(verb: argparse.ArgumentParser) -> None:
@@ -106,7 +114,9 @@ def make(arguments: argparse.Namespace) -> int:
     """`flb account new`."""
     from flb import keystore
 
-    return _say(arguments, keystore.create(arguments.file, password(arguments.password_file, fresh=True)))
+    return _say(
+        arguments, keystore.create(arguments.file, password(arguments.password_file, fresh=True), role=arguments.role)
+    )
 
 
 def bring_in(arguments: argparse.Namespace) -> int:
@@ -114,7 +124,10 @@ def bring_in(arguments: argparse.Namespace) -> int:
     from flb import keystore
 
     key = read_key(arguments.key_file)
-    return _say(arguments, keystore.create(arguments.file, password(arguments.password_file, fresh=True), key))
+    return _say(
+        arguments,
+        keystore.create(arguments.file, password(arguments.password_file, fresh=True), key, role=arguments.role),
+    )
 
 
 def read_key(file: Path | None) -> bytes:
@@ -136,9 +149,20 @@ def read_key(file: Path | None) -> bytes:
     return key
 
 
+def open_key(file: Path, password_path: Path | None, role: str) -> bytes:
+    """The key of a keystore, for an act of `role`; says so on stderr where it was made for another. Raises KeystoreError."""
+    from flb import keystore
+
+    made_for = keystore.stored_role(file)
+    if made_for not in (None, role):
+        print(f"flb: {file} was made for the role {made_for}, and acts as {role} here", file=sys.stderr)
+    return keystore.load(file, password(password_path))
+
+
 def _say(arguments: argparse.Namespace, made: Address) -> int:
     shown = "0x" + made.hex()
-    print(json.dumps({"address": shown, "file": str(arguments.file)}) if arguments.json else shown)
+    result = {"address": shown, "file": str(arguments.file), "role": arguments.role}
+    print(json.dumps(result) if arguments.json else shown)
     return 0
 
 
@@ -154,14 +178,15 @@ def show_all(arguments: argparse.Namespace) -> int:
     found = []
     for path in small:
         try:
-            found.append({"address": "0x" + keystore.stored_address(path).hex(), "file": str(path)})
+            shown = "0x" + keystore.stored_address(path).hex()
+            found.append({"address": shown, "role": keystore.stored_role(path), "file": str(path)})
         except KeystoreError:
             continue  # another file
     if arguments.json:
         print(json.dumps(found))
     else:
         for item in found:
-            print(f"{item['address']}  {item['file']}")
+            print(f"{item['address']}  {item['role'] or '-':10}  {item['file']}")
     return 0
 
 

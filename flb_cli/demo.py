@@ -115,7 +115,7 @@ class Demo:
 
     def run(self) -> dict[str, Any]:
         """Set up, train, judge, verify."""
-        from flb_cli import demo_corpus
+        from flb_cli import demo_corpus, demo_payout
         from flb_cli.cache import cache_folder
         from flb_cli.demo_evaluator import Evaluator
         from flb_cli.demo_prepare import prepare
@@ -128,7 +128,10 @@ class Demo:
         split = demo_corpus.write(data, self.arguments.nodes)
         self.view.topics = [part.topics for part in split.parts]
         datasets = [data / f"node-{index + 1}.jsonl" for index in range(self.arguments.nodes)]
-        with Federation(self.folder, base, datasets, self.settings(), cache, self.view.say, dtype=dtype) as federation:
+        with Federation(
+            self.folder, base, datasets, self.settings(), cache, self.view.say, dtype=dtype,
+            test_token=demo_payout.PER_ROUND * self.arguments.rounds,
+        ) as federation:  # fmt: skip
             evaluator = Evaluator(federation, base, data / demo_corpus.HELD_OUT, MAX_LENGTH)
             with self.view.showing():
                 result = self.federate(federation, evaluator)
@@ -139,15 +142,24 @@ class Demo:
 
     def settings(self) -> dict[str, Any]:
         """The parts of config.yaml that differ from the defaults."""
+        from flb_cli import demo_payout
+
         a = self.arguments
         return {
             "lora": {"mode": a.lora_mode},
             "training": {"local_steps": a.steps, "max_length": MAX_LENGTH},
-            "run": {"steps": a.rounds, "min_nodes": min(2, a.nodes), "codec": a.codec, "audit": "public"},
+            "run": {
+                "steps": a.rounds,
+                "min_nodes": min(2, a.nodes),
+                "codec": a.codec,
+                "audit": "public",
+                "payout": demo_payout.settings(),
+            },
         }
 
     def federate(self, federation: "Federation", evaluator: "Evaluator") -> dict[str, Any]:
         """From the first process to the verdict, through the trouble that was asked for."""
+        from flb_cli import demo_payout
         from flb_cli.demo_trouble import Ambush, tamper
 
         federation.start_chain()
@@ -182,6 +194,8 @@ class Demo:
             time.sleep(POLL_SECONDS)
         evaluator.finish()
         self.watch(federation, evaluator)
+        self.view.say("paying")
+        payout = demo_payout.pay(federation, "node-1")
         federation.write_events()
         self.view.say("verifying")
         verdict = self.verify().verdict
@@ -190,7 +204,7 @@ class Demo:
             trouble["tamper"] = tamper(self.folder, self.verify)
         last = evaluator.answers[self.arguments.rounds]
         self.answers = list(zip(PROMPTS, evaluator.answers[0], last, strict=True))
-        return {**self.result(federation, evaluator, verdict), **trouble}
+        return {**self.result(federation, evaluator, verdict), "payout": payout, **trouble}
 
     def watch(self, federation: "Federation", evaluator: "Evaluator") -> bool:
         """Look around once; True when the run is finished."""

@@ -151,9 +151,16 @@ def summary(console: Console, result: dict[str, Any], view: View, answers: Seque
         ("contract", f"{result['run']} on chain {result['chain_id']}"),
         ("nodes", ", ".join(result["nodes"])),
         ("adapter", result["adapter_dir"]),
+        ("payout", paid(result["payout"])),
         ("verify", f"{result['verify']}   (again: flb verify {result['workdir']})"),
     ):
         console.print(f"{name:9} {value}", highlight=False, soft_wrap=True)
+
+
+def paid(payout: dict[str, Any]) -> str:
+    """What one node's payee claimed, for people; the demo's token has 18 decimals."""
+    amount = int(payout["amount"]) / 10**18
+    return f"{amount:,.2f} test tokens for node {payout['node']} to {payout['payee']}, transaction {payout['tx']}"
 
 
 def in_trouble(result: dict[str, Any]) -> Iterator[tuple[str, str]]:

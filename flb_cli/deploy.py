@@ -8,10 +8,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flb.config import Config, require
 from flb.spec import RunSpec
 from flb.types import Address, Digest
+
+if TYPE_CHECKING:
+    from flb.chain.rpc import Rpc
+
+COMPARED_BLOCKS = 8
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -21,8 +27,19 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--config", type=Path, default=Path("config.yaml"), help="settings (default: config.yaml)")
     parser.add_argument("--keystore", type=Path, required=True, help="keystore of the owner, who pays for it")
     parser.add_argument("--password-file", type=Path, help="file with its password (or FLB_PASSWORD_FILE)")
+    parser.add_argument(
+        "--test-token", type=amount, default=0, metavar="AMOUNT", help="on a local chain: pay with so much test token"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run)
+
+
+def amount(text: str) -> int:
+    """A whole number of base units of a token, at least 1."""
+    value = int(text)
+    if not 1 <= value < 2**256:
+        raise argparse.ArgumentTypeError("give at least 1")
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +52,27 @@ class Deployed:
     spec: RunSpec
     spec_digest: Digest
     gas_used: int
+    token: Address
+    """What it pays with; zero for nothing."""
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Deploy and print the address."""
     from flb import keystore
     from flb.config_file import load
+    from flb_cli.account import open_key
 
     config = load(arguments.config)
-    password = require(
-        keystore.password_file(arguments.password_file), "--password-file", "name a file with the owner's password"
-    )
-    owner = keystore.load(arguments.keystore, keystore.read_password(password))
+    owner = open_key(arguments.keystore, arguments.password_file, "owner")
     aggregator = keystore.stored_address(
         require(config.server.keystore, "server.keystore", "make one with flb account new")
     )
-    deployed = deploy(config, owner, aggregator)
+    deployed = deploy(config, owner, aggregator, test_token=arguments.test_token)
     address = "0x" + deployed.run.hex()
     if arguments.json:
         print(json.dumps({"run": address, "chain_id": deployed.chain_id, "spec": deployed.spec_digest.hex(),
-                          "deploy_block": deployed.deploy_block, "gas_used": deployed.gas_used}))  # fmt: skip
+                          "deploy_block": deployed.deploy_block, "gas_used": deployed.gas_used,
+                          "token": "0x" + deployed.token.hex()}))  # fmt: skip
     else:
         print(f"run {address} on chain {deployed.chain_id}; set chain.run to it on every device", file=sys.stderr)
         print(address)
@@ -97,41 +115,86 @@ def make_spec(config: Config, folder: Path) -> RunSpec:
             run.max_cohort,
         ),
         server_optimizer=specs.ServerOptimizerSpec(run.server_optimizer.name, run.server_optimizer.learning_rate),
+        scoring=specs.ScoringSpec(run.scoring.rule, str(run.payout.per_round)),
         codec=run.codec,
         down=run.down,
         audit=run.audit,
         value_bound=run.value_bound,
         weight_cap=run.weight_cap,
         norm=None if run.norm_bound == "auto" else int(run.norm_bound),
-        open_membership=True,
+        open_membership=run.membership == "open",
         salt=secrets.token_hex(32),
     )
 
 
+def admitter_of(config: Config, owner: Address) -> Address:
+    """Who invites: nobody where membership is open, else `run.admitter` or the owner."""
+    from flb.types import ZERO_ADDRESS
+
+    if config.run.membership == "open":
+        return ZERO_ADDRESS
+    named = config.run.admitter
+    return owner if named is None else Address(bytes.fromhex(named[2:]))
+
+
+def refuse_foreseen_draw(rpc: "Rpc", fraction: float) -> None:
+    """Raise Refused for a fraction below 1 on a chain whose prevrandao does not change: everybody could foresee the
+    draw, and arrange it.
+
+    Compares the newest blocks but the first, whose value is made up; a chain that is too young is asked to mine.
+    """
+    from flb.errors import FLBError, Refused
+
+    if fraction >= 1:
+        return
+    while (newest := rpc.block_number()) < 2:
+        try:
+            rpc.call("evm_mine")
+        except FLBError as error:
+            raise Refused("the chain is too young to tell whether its prevrandao changes", "try again later") from error
+    seen = {
+        (rpc.call("eth_getBlockByNumber", hex(number), False) or {}).get("mixHash")
+        for number in range(max(1, newest - COMPARED_BLOCKS + 1), newest + 1)
+    }
+    if len(seen) < 2:
+        raise Refused(
+            f"run.fraction is {fraction}, and prevrandao is the same in all blocks of this chain, so that everybody "
+            "could foresee which nodes are drawn",
+            "set run.fraction: 1.0, or use another chain",
+        )
+
+
 def deploy(
-    config: Config, owner: bytes, aggregator: Address, plan: Callable[[Config, Path], RunSpec] = make_spec
+    config: Config,
+    owner: bytes,
+    aggregator: Address,
+    plan: Callable[[Config, Path], RunSpec] = make_spec,
+    test_token: int = 0,
 ) -> Deployed:
-    """Write the work folder, deploy factory and run, and note where they are; `plan` makes the spec."""
+    """Write the work folder, deploy factory and run, and note where they are; `plan` makes the spec. With `test_token`
+    the run pays with a new test token, and holds so much of it."""
     from flb import spec as specs
     from flb.chain.deploy import Settings, create_run, deploy_factory
-    from flb.chain.rpc import Rpc
+    from flb.chain.rpc import connect
     from flb.chain.sender import Sender
     from flb.errors import NotAllowedHere
     from flb.store import write_atomic
-    from flb.types import ZERO_ADDRESS
+    from flb_cli import deploy_pay
 
     folder = config.server.workdir
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "run.json").exists():
         raise NotAllowedHere(f"{folder} already holds a run", "choose another server.workdir for a new one")
-    rpc = Rpc(config.chain.rpc)
+    rpc = connect(config.chain.rpc)
     chain_id = rpc.chain_id()
+    pay = deploy_pay.plan(config, rpc, test_token)
     spec = plan(config, folder)
+    refuse_foreseen_draw(rpc, spec.rounds.fraction)
     encoded = spec.encode()
     write_atomic(folder / "spec.json", encoded)
     sender = Sender(rpc, owner)
     factory = Address(bytes.fromhex(config.chain.factory[2:])) if config.chain.factory else deploy_factory(sender)
-    digest = specs.digest_of(encoded)
+    digest, token = specs.digest_of(encoded), deploy_pay.token(pay, sender)
     settings = Settings(
         digest,
         Digest(bytes.fromhex(spec.adapter)),
@@ -140,9 +203,13 @@ def deploy(
         spec.rounds.grace_seconds,
         sender.address,
         aggregator,
-        ZERO_ADDRESS,
+        admitter_of(config, sender.address),
+        min_round_seconds=pay.min_round_seconds,
+        token=token,
+        payout_delay_seconds=pay.delay_seconds,
     )
     run_address, mined = create_run(sender, factory, settings)
+    deploy_pay.fund(pay, sender, token, run_address, test_token)
     note = {
         "run": "0x" + run_address.hex(),
         "factory": "0x" + factory.hex(),
@@ -152,4 +219,4 @@ def deploy(
         "spec": digest.hex(),
     }
     write_atomic(folder / "run.json", json.dumps(note, indent=2).encode())
-    return Deployed(run_address, chain_id, mined.block.number, spec, digest, mined.gas_used)
+    return Deployed(run_address, chain_id, mined.block.number, spec, digest, mined.gas_used, token)

@@ -2,7 +2,7 @@
 """A whole federation on this machine, as separate processes: chain, aggregator and nodes, each with key and config.
 
 It sets up what people set up by hand on several machines, with the same commands and files; nothing here is a
-shortcut through the protocol. The demo runs it, and so do the end-to-end tests.
+shortcut through the protocol. Its nodes have no coins: they hold invites, and the aggregator relays what they sign. The demo runs it, and so do the end-to-end tests.
 """
 
 import os
@@ -26,13 +26,17 @@ from flb.chain.rpc import Rpc
 from flb.chain.sender import Sender
 from flb.config_file import load
 from flb.errors import ChildFailed
+from flb.membership import invite_to_text, sign_invite
 from flb.roster import RunView
-from flb.types import Domain
+from flb.types import Domain, Seconds
 from flb_cli import deploy
 from flb_cli.deploy import Deployed
 
 PBKDF2_ROUNDS = 100_000
 """Keys of a demo hold test coins and live for minutes."""
+INVITE_SECONDS = 86_400
+RELAY_SECONDS = 0.5
+"""Its nodes come at the same moment: one transaction takes them all."""
 POLL_SECONDS = 0.1
 START_SECONDS = 180.0
 
@@ -71,6 +75,8 @@ class Federation:
     """Private keys by name, where they must be known beforehand; the others are random."""
     dtype: str = "auto"
     threads: int | None = None
+    test_token: int = 0
+    """How much test token the run holds to pay its nodes with; 0 for a run without a token."""
 
     def __enter__(self) -> "Federation":
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -104,8 +110,8 @@ class Federation:
         assert self.chain is not None
         return Rpc(self.chain.url)
 
-    def account(self, name: str) -> bytes:
-        """A new funded account with its keystore and password file; returns its key."""
+    def account(self, name: str, role: str = "node", coins: bool = True) -> bytes:
+        """A new account with its keystore and password file, and coins if it pays for itself; returns its key."""
         key = self.keys.get(name) or secrets.token_bytes(32)
         folder = self.folder / "keys"
         folder.mkdir(exist_ok=True)
@@ -113,19 +119,30 @@ class Federation:
         descriptor = os.open(password, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_hex(16))
-        address = keystore.create(folder / f"{name}.json", keystore.read_password(password), key, rounds=PBKDF2_ROUNDS)
-        local.fund(self.rpc(), address)
+        address = keystore.create(folder / f"{name}.json", keystore.read_password(password), key, PBKDF2_ROUNDS, role)
+        if coins:
+            local.fund(self.rpc(), address)
         return key
+
+    def invite(self, name: str) -> str | None:
+        """The owner's invite for an account, as text; None where membership is open."""
+        if self.settings.get("run", {}).get("membership") == "open":
+            return None
+        assert self.owner is not None and self.registry is not None
+        node = keystore.stored_address(self.folder / "keys" / f"{name}.json")
+        deadline = Seconds(int(time.time()) + INVITE_SECONDS)
+        return invite_to_text(sign_invite(self.owner.key, self.registry.domain, node, 0, deadline))
 
     def deploy(self) -> None:
         """Accounts, config files, and the run on chain."""
         self.say("deploying the run")
-        names = ["aggregator", *(f"node-{index + 1}" for index in range(len(self.datasets)))]
-        keys = {name: self.account(name) for name in ["owner", *names]}
+        owner, _ = (self.account(name, name) for name in ("owner", "aggregator"))
+        for index in range(len(self.datasets)):
+            self.account(f"node-{index + 1}", coins=False)
         self.write_config("aggregator", port=local.free_port())
-        self.owner = Sender(self.rpc(), keys["owner"])
+        self.owner = Sender(self.rpc(), owner)
         aggregator = keystore.stored_address(self.folder / "keys" / "aggregator.json")
-        deployed = deploy.deploy(load(self.folder / "aggregator.yaml"), keys["owner"], aggregator)
+        deployed = deploy.deploy(load(self.folder / "aggregator.yaml"), owner, aggregator, test_token=self.test_token)
         self.watch(deployed)
         for index, dataset in enumerate(self.datasets):
             self.write_config(f"node-{index + 1}", dataset=dataset, run="0x" + deployed.run.hex())
@@ -137,7 +154,7 @@ class Federation:
         self.registry = Registry(self.rpc(), Domain(deployed.chain_id, deployed.run), deployed.deploy_block)
 
     def write_config(self, name: str, port: int = 0, dataset: Path | None = None, run: str | None = None) -> None:
-        """config.yaml of one process."""
+        """config.yaml of one process; a node's holds its invite."""
         assert self.chain is not None
         own = {
             "keystore": str(Path("keys") / f"{name}.json"),
@@ -149,9 +166,14 @@ class Federation:
             "chain": {"rpc": self.chain.url, "run": run},
         }
         if port:
-            config |= {**self.settings, "server": {**own, "listen": f"127.0.0.1:{port}"}}
+            relay = {"batch_seconds": RELAY_SECONDS}
+            config |= {**self.settings, "server": {**own, "listen": f"127.0.0.1:{port}", "relay": relay}}
         else:
-            shared = {"threads": self.threads, "nodes_on_this_machine": len(self.datasets)}
+            shared = {
+                "threads": self.threads,
+                "nodes_on_this_machine": len(self.datasets),
+                "invite": self.invite(name),
+            }
             config |= {"dataset_name": str(dataset.absolute() if dataset else ""), "client": {**own, **shared}}
         (self.folder / f"{name}.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 

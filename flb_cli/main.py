@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from flb.errors import FLBError, disk_error
 
-VERBS = ("demo", "init", "verify", "account", "chain")
+VERBS = ("demo", "init", "verify", "scores", "claim", "account", "chain", "dataset")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -18,6 +18,7 @@ from flb.admission import check_update
 from flb.audit import Finding
 from flb.errors import FLBError
 from flb.events import ChainEvent
+from flb.payouts import Standing
 from flb.records import Record
 from flb.roster import RunView, fold
 from flb.spec import RunSpec
@@ -79,11 +80,12 @@ def replay(
     with tempfile.TemporaryDirectory(prefix="flb-verify-") as folder:
         scratch = BlobStore(Path(folder))
         check_adapter_zero(spec, events, scratch, report)
-        previous, left = ZERO_DIGEST, ZERO_DIGEST
+        before = Before(ZERO_DIGEST, ZERO_DIGEST, ())
         for rolled in view.rolls:
             progress(f"round {rolled.round}")
-            left = check_round(rolled, previous, left, spec, view, events, domain, fetch, scratch, report)
-            previous = rolled.record_digest
+            record = check_round(rolled, before, spec, view, events, domain, fetch, scratch, report)
+            left, standings = (record.optimizer_state, record.standings) if record else (ZERO_DIGEST, None)
+            before = Before(rolled.record_digest, left, standings)
     sealed = len(view.rolls)
     if not report.findings:
         report.proved.append(f"the hash chain of {sealed} sealed rounds follows from the registry's events")
@@ -91,6 +93,8 @@ def replay(
         made = sum(bool(line.get("recomputed")) for line in report.rounds)
         report.proved.append(f"signatures, weights and receipts of {read} of {sealed} rounds agree with the chain")
         report.proved.append(f"{made} of {sealed} adapters were recomputed from their updates to the same bytes")
+        scored = sum(bool(line.get("scored")) for line in report.rounds)
+        report.proved.append(f"scores and payouts of {scored} of {sealed} rounds were recomputed to the roots on chain")
     report.trusted.append("nodes trained honestly on the data that they committed to")
     return report
 
@@ -114,10 +118,19 @@ def aggregator_of(events: Sequence[ChainEvent], number: Round) -> bytes:
     return current
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What a round starts from: digest of the record of the last sealed round, the remainder that it names, and its
+    standings, None where it cannot be seen."""
+
+    previous: Digest
+    left: Digest
+    standings: tuple[Standing, ...] | None
+
+
 def check_round(
     rolled: chain.ChainRoundRolled,
-    previous: Digest,
-    left: Digest,
+    before: Before,
     spec: RunSpec,
     view: RunView,
     events: Sequence[ChainEvent],
@@ -125,31 +138,30 @@ def check_round(
     fetch: Fetch,
     scratch: BlobStore,
     report: Report,
-) -> Digest:
-    """One sealed round: record, updates, adapter, and the encoded step with its remainder where the run has them.
-
-    `left` is the remainder that the round before named; returns what this one names, zero where it cannot be told.
-    """
+) -> Record | None:
+    """One sealed round: record, scores, updates, adapter, and the encoded step with its remainder where the run has
+    them. Returns the record, None where it cannot be told."""
     number = rolled.round
+    previous, left = before.previous, before.left
     opened = view.openings.get(number)
     if opened is None:
         report.findings.append(Finding("the events do not hold the opening of this round", number))
-        return ZERO_DIGEST
+        return None
     line: dict[str, object] = {"round": number, "step": opened.step, "adapter": rolled.adapter_digest.hex()}
     report.rounds.append(line)
     path = fetch(rolled.record_digest)
     if path is None:
         report.unchecked.append(f"round {number}: its record cannot be seen")
-        return ZERO_DIGEST
+        return None
     blob = path.read_bytes()
     if hashlib.sha256(blob).digest() != rolled.record_digest:
         report.findings.append(Finding(f"the record's bytes differ from the chain{_field(blob, rolled)}", number))
-        return ZERO_DIGEST
+        return None
     try:
         record = records.decode(blob)
     except FLBError as error:
         report.findings.append(Finding(error.what, number))
-        return ZERO_DIGEST
+        return None
     found = list(
         audit.check_record(
             record,
@@ -162,23 +174,27 @@ def check_round(
             aggregator=aggregator_of(events, number),  # type: ignore[arg-type]
         )
     )
-    report.findings += found
+    wrong = list(audit.check_scores(record, rolled, before.standings, spec))
+    report.findings += found + wrong
+    if before.standings is None:
+        report.unchecked.append(f"round {number}: the record before cannot be seen, scores and payouts not recomputed")
+    line["scored"] = before.standings is not None and not wrong
     line["updates"] = len(record.closing.admitted)
     base = scratch.path(opened.base) if scratch.has(opened.base) else fetch(opened.base)
     paths = [fetch(item.manifest.digest) for item in record.closing.admitted]
     if base is None or any(path is None for path in paths):
         hidden = sum(path is None for path in paths)
         report.unchecked.append(f"round {number}: {hidden} of {len(paths)} updates cannot be seen, not recomputed")
-        return record.optimizer_state
+        return record
     state = None
     if down.encodes(spec) and previous != ZERO_DIGEST:
         state = scratch.path(left) if scratch.has(left) else fetch(left)
         if state is None:
             report.unchecked.append(f"round {number}: the remainder of the step before cannot be seen, not recomputed")
-            return record.optimizer_state
+            return record
         if digest_of_file(state) != left:
             report.findings.append(Finding("the remainder that it starts from differs from the record before", number))
-            return record.optimizer_state
+            return record
     updates = [path for path in paths if path is not None]
     altered = list(check_updates(record.closing.admitted, updates, spec, opened.step, number))
     try:
@@ -186,12 +202,12 @@ def check_round(
         made, remainder, step = blobs_of(spec, domain.run, opened.step, opened.base, base, state, inputs, scratch)
     except FLBError as error:
         report.findings += altered or [Finding(error.what, number)]
-        return record.optimizer_state
+        return record
     report.findings += compare(made, rolled.adapter_digest, spec, number, altered, scratch, fetch)
     if not altered:
         report.findings += compare_step(record, step, remainder, number, fetch)
     line["recomputed"] = (made, remainder, step) == (rolled.adapter_digest, record.optimizer_state, record.down)
-    return record.optimizer_state
+    return record
 
 
 def check_updates(

@@ -42,6 +42,8 @@ class Material:
     domain: Domain
     fetch: Callable[[Digest], Path | None]
     trusted: tuple[str, ...]
+    rpc: str | tuple[str, ...] | None
+    """Endpoints of the chain that gave the events; None where none was asked or answered."""
     broken: list[str] = field(default_factory=list)
     """Blobs that were served with other bytes than their name says."""
 
@@ -52,13 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     from flb_cli.replay import replay
 
     signal.signal(signal.SIGTERM, stopped)
-    path = Path(arguments.run_name)
-    if len(arguments.run_name) < 4096 and os.path.isdir(path):  # noqa: PTH112 - never raises
-        material = from_folder(path, arguments.rpc, arguments.offline)
-    elif is_address(arguments.run_name):
-        material = from_address(arguments.run_name, arguments.rpc or LOCAL_RPC, arguments.cache or Path("flb-verify"))
-    else:
-        raise ConfigError(f"{arguments.run_name} is no folder and no address", "give one of the two")
+    material = find(arguments.run_name, arguments.rpc, arguments.offline, arguments.cache or Path("flb-verify"))
     report = replay(material.events, material.domain, material.fetch, lambda text: progress(text, arguments.json))
     report.trusted += material.trusted
     report.findings += [Finding(text) for text in material.broken]
@@ -82,6 +78,16 @@ def run(arguments: argparse.Namespace) -> int:
     }
     print(json.dumps(result) if arguments.json else in_words(result, report.findings))
     return EXIT_CODES[report.verdict]
+
+
+def find(name: str, rpc_url: str | None, offline: bool, cache: Path) -> Material:
+    """The run that a name on the command line means: the folder of a run, or the address of its contract."""
+    path = Path(name)
+    if len(name) < 4096 and os.path.isdir(path):  # noqa: PTH112 - never raises
+        return from_folder(path, rpc_url, offline)
+    if is_address(name):
+        return from_address(name, rpc_url or LOCAL_RPC, cache)
+    raise ConfigError(f"{name} is no folder and no address", "give one of the two")
 
 
 def stopped(number: int, frame: object) -> None:
@@ -128,13 +134,13 @@ def from_folder(folder: Path, rpc_url: str | None, offline: bool) -> Material:
 
     if not offline:
         try:
-            events = read_chain(rpc_url or note["rpc"], domain, int(note["deploy_block"]))
-            return Material(events, domain, fetch, ())
+            urls = rpc_url or endpoints(note["rpc"])
+            return Material(read_chain(urls, domain, int(note["deploy_block"])), domain, fetch, (), urls)
         except (Unavailable, LostChain):
             if rpc_url is not None:
                 raise
     events, name = read_events(folder, work)
-    return Material(events, domain, fetch, (f"no chain answered: the registry's events come from {name}",))
+    return Material(events, domain, fetch, (f"no chain answered: the registry's events come from {name}",), None)
 
 
 def read_events(*folders: Path) -> tuple[list[ChainEvent], str]:
@@ -152,12 +158,17 @@ def read_events(*folders: Path) -> tuple[list[ChainEvent], str]:
     raise Unavailable("no chain answers and the folder has no events.jsonl", "give --rpc of a chain that has the run")
 
 
-def read_chain(rpc_url: str, domain: Domain, deploy_block: int | None) -> list[ChainEvent]:
+def endpoints(noted: Any) -> str | tuple[str, ...]:
+    """`chain.rpc` as run.json keeps it: one URL or a list."""
+    return tuple(map(str, noted)) if isinstance(noted, list) else str(noted)
+
+
+def read_chain(rpc_url: str | tuple[str, ...], domain: Domain, deploy_block: int | None) -> list[ChainEvent]:
     """All events of a run."""
     from flb.chain.registry import Registry, find_deploy_block
-    from flb.chain.rpc import Rpc
+    from flb.chain.rpc import connect
 
-    rpc = Rpc(rpc_url)
+    rpc = connect(rpc_url)
     if deploy_block is None:
         deploy_block = find_deploy_block(rpc, domain.run)
     registry = Registry(rpc, domain, deploy_block)
@@ -194,4 +205,4 @@ def from_address(address: str, rpc_url: str, cache: Path) -> Material:
         except FLBError:
             return None
 
-    return Material(events, domain, fetch, (), broken)
+    return Material(events, domain, fetch, (), rpc_url, broken)

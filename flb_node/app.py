@@ -15,24 +15,27 @@ from pathlib import Path
 from types import FrameType
 
 from flb import base_model, keystore
-from flb.chain.registry import Registry, call_view, find_deploy_block
-from flb.chain.rpc import Rpc
+from flb.chain import membership_calls
+from flb.chain.outbox import Outbox
+from flb.chain.registry import Registry, find_deploy_block
+from flb.chain.rpc import connect, is_local
 from flb.chain.sender import Sender
 from flb.config import Config, refuse_off_chain, require
 from flb.config_file import load
 from flb.delta import assert_ieee
+from flb.errors import BadMessage, ConfigError
+from flb.membership import NO_INVITE, Invite, Rules, Slot, invite_from_text
 from flb.roster import RunView
 from flb.spec import RunSpec
 from flb.store import BlobStore, lock_folder
 from flb.types import ZERO_ADDRESS, Address, Digest, Domain
 from flb_node import commitment, data
 from flb_node.daemon import Daemon
+from flb_node.entrance import Entrance
 from flb_node.pipeline import Tensors, Train
 from flb_node.status import StatusFile
 from flb_node.threads import configure_threads
 
-LEFT = 2
-"""IFLBRun.Status.Left"""
 EXIT_SECONDS = 4.0
 """After SIGTERM; whatever is unfinished is lost, whatever is finished is on disk."""
 
@@ -58,14 +61,21 @@ class NodeChain:
         """What the newest block says."""
         return (self.newest or self.registry).poll()
 
-    def was_member(self, node: Address) -> bool:
-        """Whether the node's slot says that it left or was removed."""
-        status = call_view(self.registry.rpc, self.registry.domain.run, "member", "0x" + node.hex())[2]
-        return bool(status == LEFT)
+    def slot(self, node: Address) -> Slot:
+        """What the contract holds of a node."""
+        return membership_calls.read_slot(self.registry.rpc, self.registry.domain.run, node)
 
-    def join(self) -> None:
-        """Become a member, paid at the node's own address."""
-        self.sender.join(ZERO_ADDRESS)
+    def rules(self) -> Rules:
+        """Admitter, end of the run, and time."""
+        return membership_calls.read_rules(self.registry.rpc, self.registry.domain.run)
+
+    def coins(self) -> int:
+        """What this account holds, in wei."""
+        return self.registry.rpc.quantity("eth_getBalance", "0x" + self.sender.address.hex(), "latest")
+
+    def join(self, payee: Address, invite: Invite) -> None:
+        """Become a member."""
+        membership_calls.join(self.sender, payee, invite)
 
     def confirm(self, blocks: int) -> None:
         """From now on believe only what lies under so many blocks."""
@@ -73,9 +83,9 @@ class NodeChain:
             self.newest = Registry(self.registry.rpc, self.registry.domain, self.registry.deploy_block)
         self.registry.confirmations = blocks
 
-    def register_dataset(self, root: Digest, records: int) -> None:
+    def register_dataset(self, node: Address, root: Digest, records: int) -> None:
         """Commit to the dataset."""
-        self.sender.register_dataset(root, records)
+        membership_calls.register_dataset(self.sender, node, root, records)
 
 
 def log(text: str) -> None:
@@ -85,7 +95,7 @@ def log(text: str) -> None:
 
 def poll_seconds(rpc: str) -> float:
     """How often to read the chain: a local one can be asked all the time."""
-    return 0.25 if "127.0.0.1" in rpc or "localhost" in rpc else 4.0
+    return 0.25 if is_local(rpc) else 4.0
 
 
 def run(path: Path) -> int:
@@ -121,6 +131,8 @@ def open_key(config: Config) -> bytes:
     store = require(config.client.keystore, "client.keystore", "make one with flb account new")
     password = keystore.password_file(config.client.password_file)
     where = require(password, "client.password_file", "name a file with the keystore's password")
+    if (role := keystore.stored_role(store)) not in (None, "node"):
+        log(f"{store} was made for the role {role}, and acts as node here")
     return keystore.load(store, keystore.read_password(where))
 
 
@@ -134,29 +146,52 @@ def build(
     wake: threading.Event,
 ) -> Daemon:
     """Every part, once."""
-    rpc = Rpc(config.chain.rpc)
+    rpc = connect(config.chain.rpc)
     domain = Domain(rpc.chain_id(), run_address)
     registry = Registry(rpc, domain, find_deploy_block(rpc, run_address))
-    sender = Sender(rpc, key, run_address)
+    sender = Sender(rpc, key, run_address, outbox=Outbox(folder / "outbox.sqlite"))
     secret = commitment.load_secret(folder)
     status = StatusFile(folder / "status.json", log)
+    chain = NodeChain(registry, sender)
+    node = address_in_config(config.client.node) or sender.address
+    dataset = commitment.commit(node, map(data.record_bytes, examples), secret)
+    entrance = Entrance(
+        domain, node, key, chain, dataset, log, time.time, config.client.relay,
+        address_in_config(config.client.payee) or ZERO_ADDRESS, read_invite(config),
+    )  # fmt: skip
     return Daemon(
         domain=domain,
-        node=sender.address,
+        node=node,
         key=key,
-        chain=NodeChain(registry, sender),
+        chain=chain,
         blobs=BlobStore(folder / "blobs", sweep=True),
         folder=folder,
         secret=secret,
-        dataset=commitment.commit(sender.address, map(data.record_bytes, examples), secret),
+        dataset=dataset,
+        entrance=entrance,
         make_trainer=lambda spec: make_trainer(config, spec, examples, status, stop),
         stop=stop,
         wake=wake,
         status=status,
         log=log,
-        poll_seconds=poll_seconds(config.chain.rpc),
+        poll_seconds=poll_seconds(rpc.url),
         keep_steps=config.client.keep_steps,
     )
+
+
+def address_in_config(text: str | None) -> Address | None:
+    """An address that the config's reader has checked."""
+    return Address(bytes.fromhex(text[2:])) if text else None
+
+
+def read_invite(config: Config) -> Invite:
+    """The invite in the config. Raises ConfigError."""
+    if config.client.invite is None:
+        return NO_INVITE
+    try:
+        return invite_from_text(config.client.invite)
+    except BadMessage as error:
+        raise ConfigError(f"client.invite: {error.what}", error.remedy) from error
 
 
 def make_trainer(

@@ -20,25 +20,27 @@ from flb.errors import (
     DigestMismatch,
     Fatal,
     Impostor,
-    NotAMember,
     NotInCohort,
     PeerFault,
     Truncated,
     Unavailable,
     WrongRound,
 )
+from flb.membership import SignedMessage
 from flb.roster import RunView, draw
 from flb.rounds import Name
 from flb.spec import RunSpec
 from flb.store import BlobStore
 from flb.types import ZERO_DIGEST, Address, Digest, Domain, Manifest, Opening, Receipt, Round, Step
 from flb_node import early, pipeline, receipts, retention
+from flb_node.answers import Announcement, Relayed
 from flb_node.channel import endpoint_of
 from flb_node.download import fetch_adapter, record_of
+from flb_node.entrance import Entrance
 from flb_node.faults import RETRY_SECONDS, pause_after
 from flb_node.pipeline import Sealed, Train
 from flb_node.ports import Chain, Status
-from flb_node.uplink import Announcement, Uplink
+from flb_node.uplink import Uplink
 
 PASSING = (WrongRound, Truncated, DigestMismatch, BadSignature, NotInCohort, ClockSkew)
 """Refusals that say nothing about the update itself: the aggregator may lag behind the chain, or have restarted."""
@@ -56,6 +58,7 @@ class Daemon:
     folder: Path
     secret: bytes
     dataset: tuple[Digest, int]
+    entrance: Entrance
     make_trainer: Callable[[RunSpec], Train]
     stop: threading.Event
     status: Status
@@ -91,7 +94,10 @@ class Daemon:
         """One look at the chain and what follows from it; True when the run is over."""
         self.prepare()
         self.view = self.chain.view()
-        self.ensure_member()
+        if not self.view.finished and not self.entrance.enter(self.view, self.relay):
+            self.status("joining")
+            self.wait()
+            return False
         self.connect()
         if self.view.finished:
             self.fetch_last()
@@ -116,28 +122,14 @@ class Daemon:
         self.wake.wait(self.poll_seconds)
         self.wake.clear()
 
-    # ----------------------------------------------------------- membership
+    # ------------------------------------------------------------ connection
 
-    def ensure_member(self) -> None:
-        """Join and register the dataset, once each, whatever came before."""
-        root, records = self.dataset
-        if self.view.finished:
-            return
-        if self.node not in self.view.members:
-            if self.chain.was_member(self.node):
-                raise NotAMember(
-                    "this node left the run or was removed from it", "ask the operator, then join with another key"
-                )
-            self.status("joining")
-            self.chain.join()
-            self.view = self.chain.view()
-        if (self.node, root) not in self.view.datasets:
-            self.chain.register_dataset(root, records)
-            self.log(f"registered a dataset of {records} records")
-            self.view = self.chain.view()
+    def relay(self, signed: SignedMessage) -> Relayed:
+        """Hand a membership message to the aggregator."""
+        return self.reach().relay(signed)
 
-    def connect(self) -> None:
-        """Reach the aggregator that the chain names, and get the run spec once."""
+    def reach(self) -> Uplink:
+        """A channel to the aggregator that the chain names. Raises Unavailable."""
         endpoint = endpoint_of(self.view)
         if not endpoint.uri:
             raise Unavailable("the registry names no aggregator endpoint yet", "wait for the operator to start it")
@@ -149,6 +141,11 @@ class Daemon:
                 raise Unavailable(error.what, error.remedy) from error
             self.uplink = uplink
             threading.Thread(target=self.watch, args=(uplink,), daemon=True).start()
+        return uplink
+
+    def connect(self) -> None:
+        """Reach the aggregator, and get the run spec once."""
+        uplink = self.reach()
         if self.spec is None and self.view.spec != ZERO_DIGEST:
             self.spec = specs.decode(uplink.get_run(self.view.spec))
             self.chain.confirm(self.spec.rounds.confirmations)

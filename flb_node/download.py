@@ -21,8 +21,9 @@ from flb.spec import RunSpec
 from flb.store import BlobStore
 from flb.types import ZERO_DIGEST, Digest
 from flb.wire import container
+from flb_node.answers import Announcement
 from flb_node.pipeline import adapter_size
-from flb_node.uplink import Announcement, Uplink
+from flb_node.uplink import Uplink
 
 RECORD_LIMIT = 64 << 20
 """Bytes that are taken for a record; one of 4096 updates has 6 MiB."""

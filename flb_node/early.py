@@ -10,8 +10,8 @@ from collections.abc import Callable
 from flb.errors import Unavailable, WrongRound
 from flb.roster import RunView
 from flb.types import Address
+from flb_node.answers import Announcement
 from flb_node.ports import Chain
-from flb_node.uplink import Announcement
 
 POLLS = 240
 """So often an announced block may be missing at this node's RPC: a minute on this machine, a quarter of an hour else."""

@@ -4,7 +4,6 @@
 from typing import Protocol
 
 from flb.roster import RunView
-from flb.types import Address, Digest
 
 
 class Chain(Protocol):
@@ -16,18 +15,6 @@ class Chain(Protocol):
 
     def head(self) -> RunView:
         """What the newest block says, which a reorg may undo."""
-        ...
-
-    def was_member(self, node: Address) -> bool:
-        """Whether the node once joined and is no member now."""
-        ...
-
-    def join(self) -> None:
-        """Become a member."""
-        ...
-
-    def register_dataset(self, root: Digest, records: int) -> None:
-        """Commit to the dataset."""
         ...
 
     def confirm(self, blocks: int) -> None:

@@ -24,12 +24,14 @@ from flb.errors import (
     PeerFault,
     Truncated,
 )
+from flb.membership import SignedMessage
 from flb.spec import digest_of
 from flb.store import BlobStore
 from flb.types import ZERO_DIGEST, Address, Digest, Domain, Manifest, Receipt, Round, Session, Step
 from flb.v1 import aggregator_service_pb2 as pb
 from flb.v1 import aggregator_service_pb2_grpc as pb_grpc
 from flb.wire import chunks, frames, messages
+from flb_node.answers import Announcement, Relayed
 from flb_node.channel import Endpoint, open_channel
 from flb_node.faults import check_clock, translated
 from flb_node.idle import Progress, moving
@@ -55,20 +57,6 @@ OPTIONS = (
 
 BULK_OPTIONS = (*OPTIONS, ("grpc.use_local_subchannel_pool", 1))
 """A connection of its own: channels that are alike share one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Announcement:
-    """What the aggregator says, signed, of the open round; round 0 for none. Nothing follows from it but a start."""
-
-    round: Round
-    seed: Digest
-    step: Step
-    base: Digest
-    cohort: frozenset[Address]
-    """Who may train now; empty once intake is over."""
-    record: Digest = ZERO_DIGEST
-    """The record of the round that made `base`; zero for adapter 0."""
 
 
 @dataclass(slots=True)
@@ -114,6 +102,19 @@ class Uplink:
         if identity.recover(self.domain, hashed, answer.signature) != self.aggregator():
             raise Impostor("the run spec is not signed by the run's aggregator", "do not trust this endpoint")
         return bytes(answer.spec)
+
+    def relay(self, signed: SignedMessage) -> Relayed:
+        """Ask the aggregator to bring a membership message to the chain. Raises Busy, or AggregatorUnavailable."""
+        request = pb.RelayRequest(
+            chain_id=self.domain.chain_id, run=self.domain.run, messages=[messages.membership_to_proto(signed)]
+        )
+        with translated():
+            answer = self.stub.Relay(request, timeout=CALL_SECONDS)
+        if len(answer.results) != 1:
+            raise AggregatorUnavailable("the aggregator's answer about a message is malformed", "trying again")
+        result = answer.results[0]
+        state = pb.RelayState.Name(result.state).removeprefix("RELAY_STATE_").lower()
+        return Relayed(state, result.error, result.reason, result.tx)
 
     def session(self) -> tuple[tuple[str, str], ...]:
         """Metadata of a session; opens one when there is none. Raises ClockSkew."""

@@ -86,8 +86,9 @@ def account(rpc: Rpc) -> Sender:
     return sender
 
 
-def deploy(rpc: Rpc, factory: Address, steps: int = STEPS) -> Deployed:
-    """A run of so many steps with two nodes that have not joined."""
+def deploy(rpc: Rpc, factory: Address, steps: int = STEPS, admission: bool = False, **more: Any) -> Deployed:
+    """A run of so many steps with two nodes that have not joined; with `admission` its owner invites. `more` are further
+    settings."""
     owner, aggregator, *nodes = (account(rpc) for _ in range(4))
     settings = Settings(
         spec=SPEC,
@@ -97,8 +98,9 @@ def deploy(rpc: Rpc, factory: Address, steps: int = STEPS) -> Deployed:
         grace_seconds=GRACE_SECONDS,
         owner=owner.address,
         aggregator=aggregator.address,
-        admitter=ZERO_ADDRESS,
+        admitter=owner.address if admission else ZERO_ADDRESS,
         uri="127.0.0.1:7400",
+        **more,
     )
     run, created = create_run(owner, factory, settings)
     for sender in (owner, aggregator, *nodes):

@@ -14,6 +14,7 @@ import grpc
 from flb import identity
 from flb.chain.local import free_port
 from flb.journal import Journal
+from flb.membership import Kind
 from flb.spec import RunSpec, digest_of
 from flb.store import BlobStore
 from flb.types import Admitted, Member, Opening
@@ -23,6 +24,8 @@ from flb_aggregator.daemon import Daemon
 from flb_aggregator.intake import Spool
 from flb_aggregator.metrics import Metrics
 from flb_aggregator.publish import make_adapter_zero
+from flb_aggregator.relay import Relay, RelayChain
+from flb_aggregator.relay_budget import GAS, Budget
 from flb_aggregator.rotation import Rotation
 from flb_aggregator.service import Service
 from flb_aggregator.sessions import Sessions
@@ -81,9 +84,18 @@ class Served:
 
 @contextmanager
 def serve(
-    folder: Path, spec: RunSpec, registry: MemoryRegistry | None = None, nodes: int = 3, tls: bool = True
+    folder: Path,
+    spec: RunSpec,
+    registry: MemoryRegistry | None = None,
+    nodes: int = 3,
+    tls: bool = True,
+    relayed: RelayChain | None = None,
+    joins: int = 100,
 ) -> Iterator[Served]:
-    """Run an aggregator on `folder`, as a restart would, for the length of a block."""
+    """Run an aggregator on `folder`, as a restart would, for the length of a block.
+
+    With `relayed` it relays membership messages to that chain, up to the gas of so many `joins` a day.
+    """
     import dataclasses
 
     folder.mkdir(exist_ok=True)
@@ -113,12 +125,18 @@ def serve(
             log=lines.append, poll_seconds=0.02,
         )  # fmt: skip
         rotation = Rotation(address, certificates, registry, lines.append, time.monotonic)
-        service = Service(daemon, Sessions(DOMAIN, time.time, lambda: rotation.accepted(daemon.view)))
+        relay = None
+        if relayed is not None:
+            budget = Budget(folder / "relay.json", "0x" + DOMAIN.run.hex(), joins * GAS[Kind.JOIN], 8, time.time)
+            relay = Relay(DOMAIN, relayed, budget, lines.append, batch_seconds=0.01)
+        service = Service(daemon, Sessions(DOMAIN, time.time, lambda: rotation.accepted(daemon.view)), relay)
         running = await server.serve(service, address, certificates)
         loop = asyncio.get_running_loop()
         made.append(Served(folder, spec, registry, address, certificates, daemon, service, loop, lines))
         stop.append(asyncio.Event())
         ready.set()
+        if relay is not None:
+            daemon.spawn(relay.run())
         try:
             await daemon.run(stop[0])
         finally:

@@ -48,7 +48,7 @@ def small_spec(mode: str = "factors", codec: str = "mxint8", down: str = "f32", 
     """A spec of two tensors; A spans three blocks."""
     settings = {"steps": 3, "round_seconds": 100, "grace_seconds": 50, "min_nodes": 2, "fraction": 1.0}
     return specs.RunSpec(
-        version=1,
+        version=specs.VERSION,
         base=specs.BaseSpec("tiny", "ab" * 32),
         lora=specs.LoraSpec(mode, 2, 4, 0.0, ("down_proj",)),
         tensors=TENSORS,
@@ -57,6 +57,7 @@ def small_spec(mode: str = "factors", codec: str = "mxint8", down: str = "f32", 
         ring=specs.RingSpec(32, 4, 65536, 16),
         rounds=specs.RoundSpec(**{**settings, "confirmations": 0, "max_cohort": 4096, **rounds}),  # type: ignore[arg-type]
         server_optimizer=specs.ServerOptimizerSpec("sgd", 1.0),
+        scoring=specs.ScoringSpec("capped_examples", "1000"),
         codec=codec,
         down=down,
         audit="public",

@@ -14,7 +14,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 ARTIFACTS = ROOT / "hardhat" / "artifacts"
 TARGET = ROOT / "flb" / "chain" / "abi"
-CONTRACTS = ("FLBFactory", "FLBRun")
+CONTRACTS = {"FLBFactory": "", "FLBRun": "", "FLBToken": "token/"}
+"""Names, each with its folder below contracts/."""
 
 
 class NotCompiledError(Exception):
@@ -24,9 +25,10 @@ class NotCompiledError(Exception):
 def compiled(name: str) -> tuple[Any, Any]:
     """Hardhat's artifact of a contract and what it was built from. Raises NotCompiledError."""
     try:
-        artifact = json.loads((ARTIFACTS / "contracts" / f"{name}.sol" / f"{name}.json").read_text())
+        source = f"contracts/{CONTRACTS[name]}{name}.sol"
+        artifact = json.loads((ARTIFACTS / source / f"{name}.json").read_text())
         info = json.loads((ARTIFACTS / "build-info" / f"{artifact['buildInfoId']}.json").read_text())
-        sources, pending, seen = info["input"]["sources"], [f"project/contracts/{name}.sol"], set()
+        sources, pending, seen = info["input"]["sources"], [f"project/{source}"], set()
         while pending:  # the contract and what it imports from this repository: a build may hold other sources too
             path = pending.pop()
             text = sources[path]["content"]

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import rfc8785
 
-from flb import identity, merkle, records
+from flb import identity, membership, merkle, payouts, records
+from flb.membership import Kind, Message, word_of
+from flb.payouts import Standing
 from flb.roster import roster_root
 from flb.types import (
     ZERO_DIGEST,
@@ -36,11 +38,13 @@ from flb.types import (
     TensorSpec,
 )
 from flb.wire import chunks, container
-from tools import vector_messages, vector_values
+from tools import vector_messages, vector_standard_tree, vector_values
 from tools.vector_values import COW, Case, digest, small_spec, text
 
 TARGET = Path(__file__).resolve().parent.parent / "proto" / "vectors"
 DOMAIN = Domain(31337, Address(b"\x0f" * 20))
+PAYOUT = 10**18
+"""What a round pays in these cases."""
 DOG, AGGREGATOR = (bytes(merkle.keccak256(word)) for word in (b"dog", b"aggregator"))
 
 
@@ -103,8 +107,37 @@ def eip712() -> list[Case]:
         message = {"kind": text(merkle.keccak256(kind.encode())), "digest": text(merkle.keccak256(payload))}
         case = signed_case(identity.STATEMENT_TYPE, message, identity.statement_hash(kind, payload), AGGREGATOR)
         cases.append({**case, "kind": kind, "payload": text(payload)})
+    return in_domain(cases)
+
+
+def in_domain(cases: list[Case]) -> list[Case]:
+    """Signed cases with the domain that they are signed in."""
     domain = {"name": "FLBRun", "version": "1", "chainId": DOMAIN.chain_id, "verifyingContract": text(DOMAIN.run)}
     return [{"domain": domain, "separator": text(identity.domain_separator(DOMAIN)), **case} for case in cases]
+
+
+def memberships() -> list[Case]:
+    """Every membership message, by the node or the admitter, with its compact signature."""
+    node, other, end = identity.address_of(COW), identity.address_of(DOG), Seconds(1_800_000_000)
+    root = digest("dataset")
+    named: list[tuple[bytes, Message, Case]] = [
+        (membership.JOIN_TYPE, Message(Kind.JOIN, node, 3, end, word_of(other)), {"payee": text(other)}),
+        (membership.LEAVE_TYPE, Message(Kind.LEAVE, node, 2**32 - 1, Seconds(2**40 - 1)), {}),
+        (membership.ROTATE_KEY_TYPE, Message(Kind.ROTATE_KEY, node, 3, end, word_of(other)), {"key": text(other)}),
+        (membership.REGISTER_DATASET_TYPE, Message(Kind.REGISTER_DATASET, node, 3, end, root, 2**64 - 1),
+         {"root": text(root), "records": str(2**64 - 1)}),
+        (membership.REVOKE_DATASET_TYPE, Message(Kind.REVOKE_DATASET, node, 3, end, root), {"root": text(root)}),
+    ]  # fmt: skip
+    cases = []
+    for kind, m, more in named:
+        values = {"node": text(m.node), **more, "seq": m.seq, "deadline": m.deadline}
+        case = signed_case(kind, values, membership.message_hash(m))
+        cases.append({**case, "compact": text(membership.sign_message(COW, DOMAIN, m).compact)})
+    made = membership.sign_invite(DOG, DOMAIN, node, 2, end)
+    values = {"node": text(node), "removals": 2, "deadline": end}
+    case = signed_case(membership.INVITE_TYPE, values, membership.invite_hash(node, 2, end), DOG)
+    cases.append({**case, "compact": text(made.compact), "text": membership.invite_to_text(made)})
+    return in_domain(cases)
 
 
 def containers() -> list[Case]:
@@ -176,8 +209,10 @@ def record() -> list[Case]:
     opening = Opening(Round(3), Step(2), digest("seed"), Seconds(1_800_000_000), digest("base"), digest("hash 2"),
                       Block(17, digest("block")), roster, roster)  # fmt: skip
     closing = records.Closing(tuple(admitted), (late,), (missing,))
+    before = (Standing(late, 3, 3, 2**64), Standing(admitted[0].node, 0, 2**60, 2**70))
+    standings = payouts.after(before, {item.node: item.weight for item in admitted}, PAYOUT)
     made = records.make(DOMAIN, digest("spec"), opening, digest("record 1"), closing, digest("adapter"),
-                        digest("remainder"), digest("encoded step"))  # fmt: skip
+                        digest("remainder"), digest("encoded step"), standings=standings, round_payout=PAYOUT)  # fmt: skip
     blob = records.encode(made)
     roll, seed, deadline = records.roll_of(made, blob), digest("next seed"), Seconds(1_800_000_100)
     sealed = {
@@ -216,9 +251,11 @@ TOPICS: dict[str, tuple[str, Callable[[], list[Case]]]] = {
     ),
     "container": ("Entries and metadata to a safetensors file in its one legal form.", containers),
     "eip712": ("Signed types: struct hash, digest and deterministic signature (RFC 6979, low s).", eip712),
+    "membership": ("Membership messages and an invite: hashes, signatures, compact signatures, text.", memberships),
     "merkle": ("Roots of trees: plain leaves, updates with sentinels, a dataset's commitment, a roster.", trees),
     "messages": ("Fields to serialized protobuf, every request and response once.", vector_messages.cases),
     "record": ("A sealed round's record, and the record hashes of a sealed and a void round.", record),
+    "standard_tree": ("Nodes and values to trees as @openzeppelin/merkle-tree makes them.", vector_standard_tree.cases),
     "update": ("A run spec, step and values to the update blob.", vector_values.update),
     "upload": ("Chunks of an upload, and where one goes on after a break.", upload),
 }

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from flb.v1 import aggregator_service_pb2 as pb
 
 WIDE = (Field.CPPTYPE_UINT64, Field.CPPTYPE_INT64)
-REPEATED_FIELDS = ("admitted", "cohort", "begun", "updates")
+REPEATED_FIELDS = ("admitted", "cohort", "begun", "updates", "messages", "results")
 
 
 def word(name: str, length: int = 32) -> bytes:
@@ -56,6 +56,14 @@ def messages() -> list[Message]:
         record=word("record"),
     )  # fmt: skip
     run = word("run", 20)
+    joins = pb.MembershipMessage(
+        kind=pb.MEMBERSHIP_KIND_JOIN, node=node, seq=3, deadline=1_800_000_000, subject=bytes(12) + word("payee", 20),
+        signature=word("j", 64), invite=pb.Invite(deadline=1_800_000_000, signature=word("i", 64)),
+    )  # fmt: skip
+    registers = pb.MembershipMessage(
+        kind=pb.MEMBERSHIP_KIND_REGISTER_DATASET, node=node, seq=4, deadline=2**40 - 1, subject=word("dataset"),
+        records=2**63, signature=word("d", 64),
+    )  # fmt: skip
     return [
         pb.GetRunRequest(),
         pb.GetRunResponse(spec=b"{}", chain_id=31337, run=run, signature=word("g", 65)),
@@ -75,6 +83,13 @@ def messages() -> list[Message]:
         pb.UploadUpdateRequest(header=pb.UploadHeader(manifest=manifest, offset=100, codec_error=0.0078125)),
         pb.UploadUpdateRequest(data=b"data"),
         pb.UploadUpdateResponse(receipt=receipt),
+        pb.RelayRequest(chain_id=31337, run=run, messages=[joins, registers]),
+        pb.RelayResponse(
+            results=[
+                pb.RelayResult(state=pb.RELAY_STATE_MINED, tx=word("tx")),
+                pb.RelayResult(state=pb.RELAY_STATE_REFUSED, error="FLBReplayed", reason="a sentence"),
+            ]
+        ),
         pb.GetRoundAuditRequest(round=3),
         pb.GetRoundAuditResponse(record=word("record"), adapter=word("adapter"), updates=[update, word("update 2")]),
     ]

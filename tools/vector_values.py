@@ -41,7 +41,7 @@ def digest(word: str) -> Digest:
 def small_spec(mode: str, codec: Codec) -> specs.RunSpec:
     """A run spec of two small tensors."""
     return specs.RunSpec(
-        version=1,
+        version=specs.VERSION,
         base=specs.BaseSpec("tiny", "ab" * 32),
         lora=specs.LoraSpec(mode, 2, 4, 0.0, ("down_proj",)),
         tensors=(TensorSpec(f"{PATH}.lora_A.weight", (2, 19)), TensorSpec(f"{PATH}.lora_B.weight", (5, 2))),
@@ -50,6 +50,7 @@ def small_spec(mode: str, codec: Codec) -> specs.RunSpec:
         ring=specs.RingSpec(32, 4, 65536, 16),
         rounds=specs.RoundSpec(3, 100, 50, 2, 0.07, 0, 4096),
         server_optimizer=specs.ServerOptimizerSpec("sgd", 1.0),
+        scoring=specs.ScoringSpec("capped_examples", "1000000000000000000"),
         codec=codec.name.lower(),
         down="f32",
         audit="public",

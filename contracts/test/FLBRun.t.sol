@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {IFLBRun} from "../interfaces/IFLBRun.sol";
+import {FLBRun} from "../FLBRun.sol";
+import {IFLBRounds} from "../interfaces/IFLBRounds.sol";
 import {Base, Vm} from "./Base.t.sol";
 
 /// @dev The life of a run: start, roll, expire, finish, and who may do so.
@@ -11,7 +12,7 @@ contract FLBRunTest is Base {
     function test_start__owner__opensRoundOne() public {
         nextBlock();
         vm.expectEmit(address(run));
-        emit IFLBRun.RunStarted(keccak256("spec"), keccak256("adapter"), seedOf(1), time + ROUND_SECONDS);
+        emit IFLBRounds.RunStarted(keccak256("spec"), keccak256("adapter"), seedOf(1), time + ROUND_SECONDS);
         vm.prank(OWNER);
         run.start();
         eqHead(1, 0, time + ROUND_SECONDS, false);
@@ -19,7 +20,7 @@ contract FLBRunTest is Base {
 
     function test_start__twice__isRefused() public {
         start();
-        vm.expectRevert(abi.encodeWithSelector(IFLBRun.FLBAlreadyStarted.selector));
+        vm.expectRevert(abi.encodeWithSelector(IFLBRounds.FLBAlreadyStarted.selector));
         vm.prank(OWNER);
         run.start();
     }
@@ -52,12 +53,12 @@ contract FLBRunTest is Base {
     function test_roll__openRound__sealsItAndOpensTheNext() public {
         start();
         nextBlock();
-        IFLBRun.Roll memory r = statement(1);
+        IFLBRounds.Roll memory r = statement(1);
         bytes32 seed = seedOf(2);
         uint40 deadline = time + ROUND_SECONDS;
         bytes32 hash = rollHash(1, 0, r, seed, deadline);
         vm.expectEmit(address(run));
-        emit IFLBRun.RoundRolled(
+        emit IFLBRounds.RoundRolled(
             1,
             hash,
             r.recordDigest,
@@ -93,8 +94,8 @@ contract FLBRunTest is Base {
 
         Vm.Log[] memory logs = vm.getRecordedLogs();
         eq(logs.length, 2);
-        eq(logs[0].topics[0], IFLBRun.RoundRolled.selector);
-        eq(logs[1].topics[0], IFLBRun.RunFinished.selector);
+        eq(logs[0].topics[0], IFLBRounds.RoundRolled.selector);
+        eq(logs[1].topics[0], IFLBRounds.RunFinished.selector);
         eq(logs[1].topics[1], bytes32(uint256(4)));
         eq(keccak256(logs[1].data), keccak256(abi.encode(hash)));
         eqHead(0, 3, 0, true);
@@ -114,6 +115,19 @@ contract FLBRunTest is Base {
         start();
         warpTo(time + 10 * (ROUND_SECONDS + GRACE_SECONDS));
         roll(1);
+        eqHead(2, 1, time + ROUND_SECONDS, false);
+    }
+
+    function test_roll__beforeTheShortestRound__saysWhen() public {
+        run = FLBRun(factory.createRun(admission(address(0), 10, 0)));
+        start();
+        warpTo(time + 9);
+        vm.expectRevert(abi.encodeWithSelector(IFLBRounds.FLBTooEarly.selector, time + 1));
+        vm.prank(AGGREGATOR);
+        run.roll(1, statement(1));
+        warpTo(time + 1);
+        vm.prank(AGGREGATOR);
+        run.roll(1, statement(1));
         eqHead(2, 1, time + ROUND_SECONDS, false);
     }
 
@@ -152,7 +166,7 @@ contract FLBRunTest is Base {
 
     function test_roll__missingDigest__namesIt() public {
         start();
-        IFLBRun.Roll memory r = statement(1);
+        IFLBRounds.Roll memory r = statement(1);
         r.recordDigest = 0;
         expectZero("recordDigest");
         vm.prank(AGGREGATOR);
@@ -166,7 +180,7 @@ contract FLBRunTest is Base {
 
     function test_rollHash__knownInputs__equalsFlbRecords() public pure {
         // roll_hash and void_hash of flb/records.py give the same two values for these inputs
-        IFLBRun.Roll memory r = IFLBRun.Roll(word(2), word(3), word(4), word(5), word(6), 8, 9);
+        IFLBRounds.Roll memory r = IFLBRounds.Roll(word(2), word(3), word(4), word(5), word(6), 8, 9);
         bytes32 hash = rollHash(7, word(1), r, word(7), 1_800_000_000);
         eq(hash, 0xb7069691f59350f6de56ed725dcbd1331e16c86e6088cc18b57304d90e4f35aa);
         hash = voidHash(7, word(1), word(7), 1_800_000_000);
@@ -189,7 +203,7 @@ contract FLBRunTest is Base {
         uint40 deadline = time + ROUND_SECONDS;
         bytes32 hash = voidHash(2, run.recordHash(1), seed, deadline);
         vm.expectEmit(address(run));
-        emit IFLBRun.RoundVoided(2, hash, seed, deadline);
+        emit IFLBRounds.RoundVoided(2, hash, seed, deadline);
         vm.recordLogs();
         vm.prank(OTHER);
         run.expire(2);
@@ -202,7 +216,7 @@ contract FLBRunTest is Base {
         start();
         uint40 earliest = time + ROUND_SECONDS + GRACE_SECONDS;
         warpTo(earliest - 1);
-        vm.expectRevert(abi.encodeWithSelector(IFLBRun.FLBTooEarly.selector, earliest));
+        vm.expectRevert(abi.encodeWithSelector(IFLBRounds.FLBTooEarly.selector, earliest));
         run.expire(1);
     }
 
@@ -225,8 +239,8 @@ contract FLBRunTest is Base {
         vm.recordLogs();
         expire(65_536);
         Vm.Log[] memory logs = vm.getRecordedLogs();
-        eq(logs[0].topics[0], IFLBRun.RoundVoided.selector);
-        eq(logs[1].topics[0], IFLBRun.RunFinished.selector);
+        eq(logs[0].topics[0], IFLBRounds.RoundVoided.selector);
+        eq(logs[1].topics[0], IFLBRounds.RunFinished.selector);
         eqHead(0, 1, 0, true);
     }
 
@@ -240,16 +254,16 @@ contract FLBRunTest is Base {
 
     function test_finish__beforeStart__endsTheRunAtOnce() public {
         vm.expectEmit(address(run));
-        emit IFLBRun.RunFinished(0, 0);
+        emit IFLBRounds.RunFinished(0, 0);
         finish();
         eqHead(0, 0, 0, true);
-        vm.expectRevert(abi.encodeWithSelector(IFLBRun.FLBFinished.selector));
+        vm.expectRevert(abi.encodeWithSelector(IFLBRounds.FLBFinished.selector));
         vm.prank(OWNER);
         run.start();
         expectWrongRound(1, 0);
         vm.prank(AGGREGATOR);
         run.roll(1, statement(1));
-        vm.expectRevert(abi.encodeWithSelector(IFLBRun.FLBFinished.selector));
+        vm.expectRevert(abi.encodeWithSelector(IFLBRounds.FLBFinished.selector));
         finish();
     }
 
@@ -257,14 +271,14 @@ contract FLBRunTest is Base {
         start();
         uint40 deadline = time + ROUND_SECONDS;
         vm.expectEmit(address(run));
-        emit IFLBRun.RunFinishing(1);
+        emit IFLBRounds.RunFinishing(1);
         finish();
         eqHead(1, 0, deadline, false);
 
         nextBlock();
         bytes32 hash = rollHash(1, 0, statement(1), seedOf(2), time + ROUND_SECONDS);
         vm.expectEmit(address(run));
-        emit IFLBRun.RunFinished(1, hash);
+        emit IFLBRounds.RunFinished(1, hash);
         vm.prank(AGGREGATOR);
         run.roll(1, statement(1));
         eqHead(0, 1, 0, true);
@@ -279,8 +293,8 @@ contract FLBRunTest is Base {
         expire(2);
         Vm.Log[] memory logs = vm.getRecordedLogs();
         eq(logs.length, 2);
-        eq(logs[0].topics[0], IFLBRun.RoundVoided.selector);
-        eq(logs[1].topics[0], IFLBRun.RunFinished.selector);
+        eq(logs[0].topics[0], IFLBRounds.RoundVoided.selector);
+        eq(logs[1].topics[0], IFLBRounds.RunFinished.selector);
         eq(logs[1].topics[1], bytes32(uint256(2)));
         eq(keccak256(logs[1].data), keccak256(abi.encode(run.recordHash(2))));
         eqHead(0, 1, 0, true);
@@ -293,7 +307,7 @@ contract FLBRunTest is Base {
         finish();
         eq(vm.getRecordedLogs().length, 0);
         roll(1);
-        vm.expectRevert(abi.encodeWithSelector(IFLBRun.FLBFinished.selector));
+        vm.expectRevert(abi.encodeWithSelector(IFLBRounds.FLBFinished.selector));
         finish();
     }
 
@@ -307,7 +321,7 @@ contract FLBRunTest is Base {
 
     function test_setAggregator__beforeStart__countsFromRoundOne() public {
         vm.expectEmit(address(run));
-        emit IFLBRun.AggregatorSet(OTHER, 1);
+        emit IFLBRounds.AggregatorSet(OTHER, 1);
         setAggregator(OTHER);
         eq(run.aggregator(), OTHER);
     }
@@ -315,7 +329,7 @@ contract FLBRunTest is Base {
     function test_setAggregator__openRound__countsFromTheNextOpening() public {
         start();
         vm.expectEmit(address(run));
-        emit IFLBRun.AggregatorSet(OTHER, 2);
+        emit IFLBRounds.AggregatorSet(OTHER, 2);
         setAggregator(OTHER);
         eq(run.aggregator(), AGGREGATOR);
         expectUnauthorized(OTHER);
@@ -354,7 +368,7 @@ contract FLBRunTest is Base {
         setAggregator(OTHER);
         roll(1);
         eq(run.aggregator(), AGGREGATOR);
-        vm.expectRevert(abi.encodeWithSelector(IFLBRun.FLBFinished.selector));
+        vm.expectRevert(abi.encodeWithSelector(IFLBRounds.FLBFinished.selector));
         setAggregator(OTHER);
     }
 
@@ -369,7 +383,7 @@ contract FLBRunTest is Base {
     function test_setEndpoint__ownerOrAggregator__publishesIt() public {
         for (uint256 i = 0; i < 2; ++i) {
             vm.expectEmit(address(run));
-            emit IFLBRun.EndpointSet("example.org:443", keccak256("now"), keccak256("next"));
+            emit IFLBRounds.EndpointSet("example.org:443", keccak256("now"), keccak256("next"));
             vm.prank(i == 0 ? OWNER : AGGREGATOR);
             run.setEndpoint("example.org:443", keccak256("now"), keccak256("next"));
         }

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {IFLBRun} from "../interfaces/IFLBRun.sol";
+import {IFLBMembers} from "../interfaces/IFLBMembers.sol";
+import {IFLBRewards} from "../interfaces/IFLBRewards.sol";
+import {IFLBRounds} from "../interfaces/IFLBRounds.sol";
 import {Base} from "./Base.t.sol";
 
 /// @dev What must hold for any input.
 contract FLBRunFuzzTest is Base {
     /// @dev A reader that follows the events alone comes to the hashes that the contract keeps.
-    function test_recordHash__anyRounds__chainsThem(IFLBRun.Roll memory r, uint256 kinds, uint8 rounds) public {
+    function test_recordHash__anyRounds__chainsThem(IFLBRounds.Roll memory r, uint256 kinds, uint8 rounds) public {
         if (r.recordDigest == 0) r.recordDigest = bytes32(uint256(1));
         if (r.adapterDigest == 0) r.adapterDigest = bytes32(uint256(1));
         run = make(type(uint32).max, ROUND_SECONDS, GRACE_SECONDS);
@@ -36,7 +38,7 @@ contract FLBRunFuzzTest is Base {
     }
 
     /// @dev A change of any one stated value changes the record hash.
-    function test_recordHash__oneWordChanged__differs(IFLBRun.Roll memory r, uint8 which, uint256 flip) public {
+    function test_recordHash__oneWordChanged__differs(IFLBRounds.Roll memory r, uint8 which, uint256 flip) public {
         if (r.recordDigest == 0) r.recordDigest = bytes32(uint256(1));
         if (r.adapterDigest == 0) r.adapterDigest = bytes32(uint256(1));
         vm.assume(flip != 0);
@@ -58,7 +60,7 @@ contract FLBRunFuzzTest is Base {
         uint256 index = which % 7;
         words[index] ^= bytes32(index == 5 ? uint32(flip) | 1 : index == 6 ? uint64(flip) | 1 : flip);
         (,, uint40 deadline,) = run.head();
-        IFLBRun.Roll memory other = IFLBRun.Roll(
+        IFLBRounds.Roll memory other = IFLBRounds.Roll(
             words[0], words[1], words[2], words[3], words[4], uint32(uint256(words[5])), uint64(uint256(words[6]))
         );
         if (rollHash(1, 0, other, seedOf(2), deadline) == hash) revert Different(hash, hash);
@@ -87,7 +89,7 @@ contract FLBRunFuzzTest is Base {
             return;
         }
         if (time < earliest) {
-            vm.expectRevert(abi.encodeWithSelector(IFLBRun.FLBTooEarly.selector, earliest));
+            vm.expectRevert(abi.encodeWithSelector(IFLBRounds.FLBTooEarly.selector, earliest));
             run.expire(1);
             eqHead(1, 0, earliest - graceSeconds, false);
         } else {
@@ -98,54 +100,64 @@ contract FLBRunFuzzTest is Base {
 
     /// @dev A member fits one slot and survives any sequence of joining, leaving, removal and registering.
     function test_member__anySequence__isOneSlot(address node, uint256 choices, address payee, bytes32 root) public {
-        vm.assume(node != address(0));
+        vm.assume(node != address(0) && node != OWNER);
         if (root == 0) root = bytes32(uint256(1));
         address paid;
         uint32 datasets;
+        uint16 removals;
         bool active;
-        IFLBRun.Status status;
+        IFLBMembers.Status status;
         for (uint256 i = 0; i < 32; ++i) {
             uint256 choice = (choices >> (8 * i)) % 4;
             bytes memory refused = choice == 0
-                ? abi.encodeWithSelector(IFLBRun.FLBAlreadyMember.selector, node)
-                : abi.encodeWithSelector(IFLBRun.FLBNotMember.selector, node);
+                ? abi.encodeWithSelector(IFLBMembers.FLBAlreadyMember.selector, node)
+                : abi.encodeWithSelector(IFLBMembers.FLBNotMember.selector, node);
             if (active == (choice == 0)) vm.expectRevert(refused);
-            vm.prank(choice == 2 ? ADMITTER : node);
-            if (choice == 0) run.join(payee);
-            else if (choice == 1) run.leave();
+            vm.prank(choice == 2 ? OWNER : node);
+            if (choice == 0) run.join(payee, none());
+            else if (choice == 1) run.leave(node);
             else if (choice == 2) run.remove(node);
-            else run.registerDataset(root, 1);
+            else run.registerDataset(node, root, 1);
 
             if (active != (choice == 0)) {
                 if (choice == 3) ++datasets;
                 else active = choice == 0;
-                status = active ? IFLBRun.Status.Active : IFLBRun.Status.Left;
+                if (choice == 2) ++removals;
+                status = active ? IFLBMembers.Status.Active : IFLBMembers.Status.Left;
                 paid = payee == address(0) ? node : payee;
             }
             eqMember(node, paid, status, datasets);
-            uint256 slot = uint160(paid) | (uint256(datasets) << 192) | (uint256(status) << 224);
+            uint256 slot = uint160(paid) | (uint256(datasets) << 192) | (uint256(removals) << 224)
+                | (uint256(status) << 240);
             eq(vm.load(address(run), keccak256(abi.encode(node, MEMBERS_SLOT))), bytes32(slot));
         }
     }
 
     /// @dev Nobody but the aggregator rolls, nobody but the owner starts, finishes and names an aggregator.
     function test_roles__anybody__isRefused(address caller, uint32 round) public {
-        vm.assume(caller != OWNER && caller != AGGREGATOR && caller != ADMITTER);
+        // nobody sends from address zero, which is the admitter of an open run
+        vm.assume(caller != OWNER && caller != AGGREGATOR && caller != address(0) && caller != NODE);
         start();
         join(NODE);
-        bytes[6] memory calls = [
-            abi.encodeCall(IFLBRun.start, ()),
-            abi.encodeCall(IFLBRun.roll, (round, statement(round))),
-            abi.encodeCall(IFLBRun.finish, ()),
-            abi.encodeCall(IFLBRun.setAggregator, (caller)),
-            abi.encodeCall(IFLBRun.setEndpoint, ("", 0, 0)),
-            abi.encodeCall(IFLBRun.remove, (NODE))
+        bytes[12] memory calls = [
+            abi.encodeCall(IFLBRounds.start, ()),
+            abi.encodeCall(IFLBRounds.roll, (round, statement(round))),
+            abi.encodeCall(IFLBRounds.finish, ()),
+            abi.encodeCall(IFLBRounds.setAggregator, (caller)),
+            abi.encodeCall(IFLBRounds.setEndpoint, ("", 0, 0)),
+            abi.encodeCall(IFLBMembers.remove, (NODE)),
+            abi.encodeCall(IFLBMembers.setAdmitter, (caller)),
+            abi.encodeCall(IFLBRewards.cancelPayout, (round)),
+            abi.encodeCall(IFLBMembers.leave, (NODE)),
+            abi.encodeCall(IFLBMembers.rotateKey, (NODE, caller)),
+            abi.encodeCall(IFLBMembers.setPayee, (NODE, caller)),
+            abi.encodeCall(IFLBMembers.revokeDataset, (NODE, bytes32(uint256(1))))
         ];
         for (uint256 i = 0; i < calls.length; ++i) {
             vm.prank(caller);
             (bool done, bytes memory answer) = address(run).call(calls[i]);
             eq(done ? 1 : 0, 0);
-            eq(keccak256(answer), keccak256(abi.encodeWithSelector(IFLBRun.FLBUnauthorized.selector, caller)));
+            eq(keccak256(answer), keccak256(abi.encodeWithSelector(IFLBRounds.FLBUnauthorized.selector, caller)));
         }
     }
 }

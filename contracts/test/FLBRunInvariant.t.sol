@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {IFLBRounds} from "../interfaces/IFLBRounds.sol";
 import {IFLBRun} from "../interfaces/IFLBRun.sol";
 import {Base} from "./Base.t.sol";
 
@@ -26,36 +27,36 @@ contract Handler is Base {
     }
 
     function begin() external {
-        attempt(OWNER, abi.encodeCall(IFLBRun.start, ()), 0);
+        attempt(OWNER, abi.encodeCall(IFLBRounds.start, ()), 0);
     }
 
     function rollSome(uint8 count) external {
         for (uint256 i = 0; i < count % 16; ++i) {
             nextBlock();
             (uint32 open,,,) = run.head();
-            attempt(AGGREGATOR, abi.encodeCall(IFLBRun.roll, (open, statement(open))), open);
+            attempt(AGGREGATOR, abi.encodeCall(IFLBRounds.roll, (open, statement(open))), open);
         }
     }
 
     function rollAny(uint32 round, address caller) external {
         nextBlock();
-        attempt(caller, abi.encodeCall(IFLBRun.roll, (round % 128, statement(round))), round % 128);
+        attempt(caller, abi.encodeCall(IFLBRounds.roll, (round % 128, statement(round))), round % 128);
     }
 
     function expireAfter(uint16 passed) external {
         nextBlock();
         warpTo(time + passed % 512);
         (uint32 open,,,) = run.head();
-        if (attempt(OTHER, abi.encodeCall(IFLBRun.expire, (open)), open)) ++voids;
+        if (attempt(OTHER, abi.encodeCall(IFLBRounds.expire, (open)), open)) ++voids;
     }
 
     function end(uint8 chance) external {
         if (chance != 7) return;
-        attempt(OWNER, abi.encodeCall(IFLBRun.finish, ()), 0);
+        attempt(OWNER, abi.encodeCall(IFLBRounds.finish, ()), 0);
     }
 
     function handOver(bool back) external {
-        attempt(OWNER, abi.encodeCall(IFLBRun.setAggregator, (back ? AGGREGATOR : OTHER)), 0);
+        attempt(OWNER, abi.encodeCall(IFLBRounds.setAggregator, (back ? AGGREGATOR : OTHER)), 0);
     }
 
     /// @dev `closes` is the round that success ends, zero where the call ends none.

@@ -6,6 +6,8 @@ import {Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
 import {Initializable} from "@openzeppelin/contracts/proxy/utils/Initializable.sol";
 
 import {IFLBFactory} from "../interfaces/IFLBFactory.sol";
+import {IFLBMembers} from "../interfaces/IFLBMembers.sol";
+import {IFLBRounds} from "../interfaces/IFLBRounds.sol";
 import {IFLBRun} from "../interfaces/IFLBRun.sol";
 import {Base} from "./Base.t.sol";
 
@@ -18,6 +20,7 @@ contract FLBRunRolesTest is Base {
         IFLBRun.Settings memory s = settings(STEPS, ROUND_SECONDS, GRACE_SECONDS);
         s.certDigest = keccak256("now");
         s.nextCertDigest = keccak256("next");
+        s.admitter = ADMITTER;
         // the factory made the implementation with its nonce 1 and the run of the fixture with 2
         address made = address(uint160(uint256(keccak256(abi.encodePacked(hex"d694", factory, hex"03")))));
 
@@ -26,9 +29,11 @@ contract FLBRunRolesTest is Base {
         vm.expectEmit(made);
         emit Ownable.OwnershipTransferred(address(0), OWNER);
         vm.expectEmit(made);
-        emit IFLBRun.AggregatorSet(AGGREGATOR, 1);
+        emit IFLBRounds.AggregatorSet(AGGREGATOR, 1);
         vm.expectEmit(made);
-        emit IFLBRun.EndpointSet("127.0.0.1:50051", keccak256("now"), keccak256("next"));
+        emit IFLBRounds.EndpointSet("127.0.0.1:50051", keccak256("now"), keccak256("next"));
+        vm.expectEmit(made);
+        emit IFLBMembers.AdmitterSet(ADMITTER);
         vm.expectEmit(made);
         emit Initializable.Initialized(1);
         eq(factory.createRun(s), made);
@@ -38,7 +43,7 @@ contract FLBRunRolesTest is Base {
         start();
         finish();
         roll(1);
-        vm.expectRevert(abi.encodeWithSelector(IFLBRun.FLBFinished.selector));
+        vm.expectRevert(abi.encodeWithSelector(IFLBRounds.FLBFinished.selector));
         vm.prank(OWNER);
         run.start();
     }
@@ -82,17 +87,17 @@ contract FLBRunRolesTest is Base {
         vm.prank(OTHER);
         run.acceptOwnership();
         bytes[5] memory calls = [
-            abi.encodeCall(IFLBRun.start, ()),
-            abi.encodeCall(IFLBRun.setAggregator, (PAYEE)),
-            abi.encodeCall(IFLBRun.setEndpoint, ("", 0, 0)),
-            abi.encodeCall(IFLBRun.remove, (NODE)),
-            abi.encodeCall(IFLBRun.finish, ())
+            abi.encodeCall(IFLBRounds.start, ()),
+            abi.encodeCall(IFLBRounds.setAggregator, (PAYEE)),
+            abi.encodeCall(IFLBRounds.setEndpoint, ("", 0, 0)),
+            abi.encodeCall(IFLBMembers.remove, (NODE)),
+            abi.encodeCall(IFLBRounds.finish, ())
         ];
         for (uint256 i = 0; i < calls.length; ++i) {
             vm.prank(OWNER);
             (bool done, bytes memory answer) = address(run).call(calls[i]);
             eq(done ? 1 : 0, 0);
-            eq(keccak256(answer), keccak256(abi.encodeWithSelector(IFLBRun.FLBUnauthorized.selector, OWNER)));
+            eq(keccak256(answer), keccak256(abi.encodeWithSelector(IFLBRounds.FLBUnauthorized.selector, OWNER)));
             vm.prank(OTHER);
             (done,) = address(run).call(calls[i]);
             eq(done ? 1 : 0, 1);
@@ -129,7 +134,7 @@ contract FLBRunRolesTest is Base {
         expectUnauthorized(AGGREGATOR);
         endpoint(AGGREGATOR);
         vm.expectEmit(address(run));
-        emit IFLBRun.EndpointSet("example.org:443", keccak256("now"), keccak256("next"));
+        emit IFLBRounds.EndpointSet("example.org:443", keccak256("now"), keccak256("next"));
         endpoint(OTHER);
     }
 
@@ -137,7 +142,7 @@ contract FLBRunRolesTest is Base {
     function test_setEndpoint__finishedRun__isOpen() public {
         finish();
         vm.expectEmit(address(run));
-        emit IFLBRun.EndpointSet("example.org:443", keccak256("now"), keccak256("next"));
+        emit IFLBRounds.EndpointSet("example.org:443", keccak256("now"), keccak256("next"));
         endpoint(AGGREGATOR);
     }
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from flb.merkle import keccak256
 
+CONTRACTS = ("FLBFactory", "FLBToken", "FLBRun")
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -18,6 +20,8 @@ class Item:
     signature: bytes
     """32 bytes; the first four are the selector of a function or error."""
     inputs: tuple[str, ...]
+    names: tuple[str, ...]
+    """Of the parameters, as Solidity has them."""
     indexed: tuple[bool, ...]
     outputs: tuple[str, ...]
 
@@ -44,7 +48,27 @@ def _item(entry: Any) -> Item:
     inputs = tuple(_type(parameter) for parameter in entry["inputs"])
     signature = keccak256(f"{entry['name']}({','.join(inputs)})".encode())
     indexed = tuple(bool(parameter.get("indexed")) for parameter in entry["inputs"])
-    return Item(entry["name"], signature, inputs, indexed, tuple(_type(part) for part in entry.get("outputs", [])))
+    names = tuple(parameter["name"] for parameter in entry["inputs"])
+    return Item(
+        entry["name"], signature, inputs, names, indexed, tuple(_type(part) for part in entry.get("outputs", []))
+    )
+
+
+@lru_cache(maxsize=1)
+def errors() -> dict[bytes, Item]:
+    """Every error that a transaction of ours can end with, by selector: the contracts' own, OpenZeppelin's that they
+    inherit, and the two that the compiler makes.
+
+    Source of the two: https://docs.soliditylang.org/en/latest/control-structures.html#panic-via-assert-and-error-via-require
+    """
+    made = {"Error": ("string", "reason"), "Panic": ("uint256", "code")}
+    found = {}
+    for name, (kind, parameter) in made.items():
+        signature = keccak256(f"{name}({kind})".encode())
+        found[signature[:4]] = Item(name, signature, (kind,), (parameter,), (False,), ())
+    for contract in CONTRACTS:
+        found |= load(contract).errors
+    return found
 
 
 @lru_cache(maxsize=8)

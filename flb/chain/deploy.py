@@ -11,7 +11,7 @@ from flb.chain.rpc import MALFORMED, malformed
 from flb.chain.sender import Mined, Sender, calldata
 from flb.errors import ChainUnavailable, LostChain
 from flb.merkle import keccak256
-from flb.types import ZERO_DIGEST, Address, Digest
+from flb.types import ZERO_ADDRESS, ZERO_DIGEST, Address, Digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,9 @@ class Settings:
     uri: str = ""
     cert_digest: Digest = ZERO_DIGEST
     next_cert_digest: Digest = ZERO_DIGEST
+    min_round_seconds: int = 0
+    token: Address = ZERO_ADDRESS
+    payout_delay_seconds: int = 0
 
 
 def deploy_factory(sender: Sender) -> Address:
@@ -48,8 +51,8 @@ def create_run(sender: Sender, factory: Address, settings: Settings) -> tuple[Ad
         )
     s = settings
     fields = (
-        s.spec, s.adapter, s.steps, s.round_seconds, s.grace_seconds, s.owner, s.aggregator, s.admitter, s.uri,
-        s.cert_digest, s.next_cert_digest,
+        s.spec, s.adapter, s.steps, s.round_seconds, s.grace_seconds, s.min_round_seconds, s.owner, s.aggregator,
+        s.admitter, s.token, s.payout_delay_seconds, s.uri, s.cert_digest, s.next_cert_digest,
     )  # fmt: skip
     mined = sender.send(factory, calldata("FLBFactory", "createRun", fields))
     topic = keccak256(b"RunCreated(address,address,bytes32)")

@@ -19,7 +19,7 @@ from flb.roster import RunView, fold
 from flb.types import Address, Block, Domain
 
 RANGE = 2_000
-"""Blocks a request: hosted endpoints refuse long ranges."""
+"""Most blocks a request: hosted endpoints refuse long ranges, and some also those with many logs."""
 NEWEST = 8
 """So many of the newest blocks are read one by one under their hash. Of a range, header and logs come in two requests,
 and between them a reorg can take the logs away and bring the header back."""
@@ -36,19 +36,29 @@ class Registry:
     events: list[ChainEvent] = field(default_factory=list)
     view: RunView = field(default_factory=RunView)
     cursor: Block | None = None
+    span: int = RANGE
+    """Blocks of the next request: halved when the endpoint finds a range too long, doubled when it does not."""
 
     def poll(self) -> RunView:
         """Read what is new and return what holds now. Raises ChainUnavailable, or LostChain."""
         newest = self.rpc.block_number() - self.confirmations
         if self.cursor is not None and newest == self.cursor.number and self.holds(self.cursor):
             return self.view
+        if self.cursor is not None and newest < self.cursor.number and self.confirmations:
+            # an endpoint that is late, which takes nothing back that was final; a longer chain without it will
+            self.check_run()
+            return self.view
         if self.cursor is None or newest < self.cursor.number or not self.holds(self.cursor):
             self.rewind()
         start = self.deploy_block if self.cursor is None else self.cursor.number + 1
         while start <= newest:
-            end = start if start > newest - NEWEST else min(newest - NEWEST, start + RANGE - 1)
-            self.read(start, end)
-            start = end + 1
+            end = start if start > newest - NEWEST else min(newest - NEWEST, start + min(self.span, RANGE) - 1)
+            if self.read(start, end):
+                if start <= newest - NEWEST:
+                    self.span = min(2 * self.span, RANGE)
+                start = end + 1
+            else:
+                self.span = (end - start + 1) // 2
         return self.view
 
     def holds(self, place: Block) -> bool:
@@ -69,13 +79,19 @@ class Registry:
         if self.rpc.block_number() < self.deploy_block:
             raise lost(self.rpc.url, self.domain.run)
 
-    def read(self, start: int, end: int) -> None:
-        """Fold the events of a range of blocks, or of one under its hash, and move the cursor behind it."""
+    def read(self, start: int, end: int) -> bool:
+        """Fold the events of a range of blocks, or of one under its hash, and move the cursor behind it.
+
+        False, and nothing happened, if the endpoint finds the range too long.
+        """
         header = self.rpc.block(end)
         if header is None:
             raise ChainUnavailable(f"the chain at {self.rpc.url} lost block {end} while it was read", "trying again")
         places = {"fromBlock": hex(start), "toBlock": hex(end)} if start < end else {"blockHash": hex_of(header)}
-        logs = self.rpc.call("eth_getLogs", {"address": "0x" + self.domain.run.hex(), **places})
+        wanted = {"address": "0x" + self.domain.run.hex(), **places}
+        logs = self.rpc.logs(wanted) if start < end else self.rpc.call("eth_getLogs", wanted)
+        if logs is None and start < end:
+            return False
         if not isinstance(logs, list):
             raise malformed(self.rpc.url, "eth_getLogs")
         found = sorted(
@@ -90,6 +106,7 @@ class Registry:
         self.view = fold(found, self.view)
         self.events += found
         self.cursor = Block(end, header.block.hash)
+        return True
 
 
 def hex_of(header: Header) -> str:
@@ -115,9 +132,9 @@ def find_deploy_block(rpc: Rpc, run: Address) -> int:
     return low
 
 
-def call_view(rpc: Rpc, run: Address, name: str, *values: Any) -> tuple[Any, ...]:
-    """Call a view function of the run. Raises ChainUnavailable, or LostChain where no contract answers."""
-    item = abi.load("FLBRun").functions[name]
+def call_view(rpc: Rpc, run: Address, name: str, *values: Any, contract: str = "FLBRun") -> tuple[Any, ...]:
+    """Call a view function of the run, or of another contract. Raises ChainUnavailable, or LostChain where none is."""
+    item = abi.load(contract).functions[name]
     data = item.signature[:4] + encode(item.inputs, values)
     answer = rpc.data("eth_call", {"to": "0x" + run.hex(), "data": "0x" + data.hex()}, "latest")
     if not answer:

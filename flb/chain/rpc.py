@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """JSON-RPC to one endpoint. A dead endpoint is ChainUnavailable, a revert is ContractRefused; nothing foreign passes."""
 
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from eth_abi.abi import decode
 from eth_abi.exceptions import DecodingError
 
-from flb.chain import abi
 from flb.chain.events import digest
+from flb.chain.refusal import fault
 from flb.errors import ChainUnavailable, ContractRefused, LostChain
 from flb.types import Block
 
 TIMEOUT_SECONDS = 30
+BATCH_ITEMS = 100
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError, DecodingError)
 """What reading an answer of another form than the standard's raises."""
@@ -23,50 +23,112 @@ MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError, Decodi
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What is read of a block. `base_fee` is in wei a gas, None on a chain without EIP-1559."""
+    """What is read of a block. `base_fee` is in wei a gas, None on a chain without EIP-1559; `time` in Unix seconds."""
 
     block: Block
     base_fee: int | None
+    time: int
 
 
 @dataclass(slots=True)
 class Rpc:
-    """One endpoint, for example http://127.0.0.1:8545."""
+    """One chain, behind one endpoint or several, for example http://127.0.0.1:8545.
+
+    Of several, one is asked until it fails; the next one then has to be on the same chain and as far as what was seen.
+    """
 
     url: str
+    """The endpoint in use."""
+    others: tuple[str, ...] = ()
+    """Asked in this order when `url` fails."""
     session: requests.Session = field(default_factory=requests.Session)
     """Keeps connections open; its pool serves all threads. Retries are the caller's, who knows what else to do."""
+    seen: int = -1
+    """The highest block that any endpoint named."""
+    fixed: int | None = None
+    """The chain's id, once it was asked for."""
 
     def __post_init__(self) -> None:
-        try:
-            host = urlsplit(self.url).hostname
-        except ValueError:
-            host = None  # no address at all; the first call says so
-        # the user's HTTP_PROXY knows nothing about this machine's own ports
-        self.session.trust_env = host not in LOOPBACK
+        self.session.trust_env = bool(self.others) or not is_local(self.url)
 
     def call(self, method: str, *params: Any) -> Any:
         """One request. Raises ChainUnavailable, or ContractRefused for a revert."""
         try:
-            answer = self.request(method, *params)
+            return self.ask(self.url, method, *params)
+        except ChainUnavailable:
+            for url in self.others:
+                if self.fit(url):
+                    try:
+                        result = self.ask(url, method, *params)
+                    except ChainUnavailable:
+                        continue
+                    self.use(url)
+                    return result
+            raise
+
+    def ask(self, url: str, method: str, *params: Any) -> Any:
+        """One request to one endpoint. Raises as `call` does."""
+        try:
+            answer = self.request(method, *params, url=url)
         except (OSError, requests.RequestException, ValueError) as error:
-            raise ChainUnavailable(
-                f"the chain at {self.url} does not answer", "start it, or correct chain.rpc"
-            ) from error
-        fault = answer.get("error") if isinstance(answer, dict) else None
-        if fault:
-            raise _fault(self.url, fault)
+            raise ChainUnavailable(f"the chain at {url} does not answer", "start it, or correct chain.rpc") from error
+        failed = answer.get("error") if isinstance(answer, dict) else None
+        if failed:
+            raise fault(url, failed)
         if not isinstance(answer, dict) or "result" not in answer:
-            raise ChainUnavailable(f"what answers at {self.url} is no chain", "correct chain.rpc")
+            raise ChainUnavailable(f"what answers at {url} is no chain", "correct chain.rpc")
         return answer["result"]
 
-    def request(self, method: str, *params: Any) -> Any:
+    def request(self, method: str, *params: Any, url: str | None = None) -> Any:
         """The whole answer, an error of the node's included. Raises what requests raises, and ValueError for no JSON."""
-        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-        response = self.session.post(self.url, json=body, timeout=TIMEOUT_SECONDS)
+        return self.post({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}, url)
+
+    def post(self, body: Any, url: str | None = None) -> Any:
+        """Any JSON-RPC body to one endpoint. Raises as `request` does."""
+        where = url or self.url
+        # the user's HTTP_PROXY knows nothing about this machine's own ports
+        through = {"http": "", "https": ""} if self.others and is_local(where) else None
+        response = self.session.post(where, json=body, timeout=TIMEOUT_SECONDS, proxies=through)
         if not response.ok and "json" not in response.headers.get("content-type", ""):
             response.raise_for_status()
         return response.json()
+
+    def fit(self, url: str) -> bool:
+        """Whether an endpoint answers, is on this chain, and has what was seen."""
+        try:
+            if self.fixed is not None and int(self.ask(url, "eth_chainId"), 16) != self.fixed:
+                return False
+            return self.height(url) >= self.seen
+        except (ChainUnavailable, ContractRefused, *MALFORMED):
+            return False
+
+    def use(self, url: str) -> None:
+        """Ask this endpoint from now on, and the one that was used after all others."""
+        self.others = (*(other for other in self.others if other != url), self.url)
+        self.url = url
+
+    def height(self, url: str) -> int:
+        """Number of the newest block of an endpoint. Raises as `call` does."""
+        try:
+            return int(self.ask(url, "eth_blockNumber"), 16)
+        except MALFORMED as error:
+            raise malformed(url, "eth_blockNumber") from error
+
+    def batch(self, method: str, items: Sequence[str]) -> list[Any]:
+        """The results of one method for many single parameters, in their order; one by one where batches are refused.
+
+        Raises as `call` does.
+        """
+        results: list[Any] = []
+        for start in range(0, len(items), BATCH_ITEMS):
+            part = items[start : start + BATCH_ITEMS]
+            body = [{"jsonrpc": "2.0", "id": i, "method": method, "params": [item]} for i, item in enumerate(part)]
+            try:
+                found = {answer["id"]: answer["result"] for answer in self.post(body)}
+                results += [found[index] for index in range(len(part))]
+            except (OSError, requests.RequestException, *MALFORMED):
+                results += [self.call(method, item) for item in part]
+        return results
 
     def quantity(self, method: str, *params: Any) -> int:
         """One request whose answer is a number. Raises as `call` does."""
@@ -85,12 +147,57 @@ class Rpc:
             raise malformed(self.url, method) from error
 
     def chain_id(self) -> int:
-        """The chain's id."""
-        return self.quantity("eth_chainId")
+        """The chain's id. What is told first is what every other endpoint has to tell."""
+        found = self.quantity("eth_chainId")
+        if self.fixed is None:
+            self.fixed = found
+        return found
 
     def block_number(self) -> int:
-        """Number of the newest block."""
-        return self.quantity("eth_blockNumber")
+        """Number of the newest block.
+
+        Of several endpoints, one that fell behind what was seen is passed over. Only if all of them answer, and all
+        are lower, was the chain cut back; while one is away, the others may be late. Then it raises ChainUnavailable.
+        """
+        number = self.quantity("eth_blockNumber")
+        if number < self.seen and self.others:
+            number = self.leader(number)
+        self.seen = number
+        return number
+
+    def leader(self, own: int) -> int:
+        """Change to the endpoint that is furthest; its height."""
+        heights, silent = {self.url: own}, False
+        for url in self.others:
+            try:
+                if self.fixed is None or int(self.ask(url, "eth_chainId"), 16) == self.fixed:
+                    heights[url] = self.height(url)
+            except (ChainUnavailable, ContractRefused, *MALFORMED):
+                silent = True
+        best = max(heights, key=lambda url: heights[url])
+        if heights[best] < self.seen and silent:
+            raise ChainUnavailable(
+                f"every endpoint that answers is behind block {self.seen}, which was seen", "wait, or correct chain.rpc"
+            )
+        if best != self.url:
+            self.use(best)
+        return heights[best]
+
+    def logs(self, wanted: dict[str, str]) -> Any:
+        """Logs of a range of blocks; None where the endpoint answers with an error, or not in time: ask for less.
+
+        Nodes word their limits in many ways (too many results, range too wide, response too large, query timeout), so
+        every error counts as one. A single block is asked for by `call`, which says what is wrong. Raises as `call`.
+        """
+        try:
+            return self.ask(self.url, "eth_getLogs", wanted)
+        except ChainUnavailable as error:
+            late = isinstance(error.__cause__, requests.Timeout) and not self.others
+            if late or error.__cause__ is None:
+                return None
+            return self.call("eth_getLogs", wanted)
+        except ContractRefused:
+            return None
 
     def block(self, number: int | None) -> Header | None:
         """A block's header by number, or the newest one for None; None where there is none."""
@@ -101,39 +208,23 @@ class Rpc:
         try:
             fee = answer.get("baseFeePerGas")
             block = Block(int(answer["number"], 16), digest(answer["hash"]))
-            return Header(block, None if fee is None else int(fee, 16))
+            return Header(block, None if fee is None else int(fee, 16), int(answer.get("timestamp", "0x0"), 16))
         except MALFORMED as error:
             raise malformed(self.url, "eth_getBlockByNumber") from error
 
 
-def _fault(url: str, error: Any) -> Exception:
-    message = str(error.get("message", error)) if isinstance(error, dict) else str(error)
-    data = error.get("data") if isinstance(error, dict) else None
-    if isinstance(data, dict):
-        data = data.get("data")
-    if isinstance(data, str) and re.fullmatch("0x([0-9a-fA-F]{2}){4,}", data):
-        return refusal(bytes.fromhex(data[2:]))
-    if "revert" in message:
-        return ContractRefused("revert")
-    if "insufficient funds" in message or "doesn't have enough funds" in message:
-        return ContractRefused("InsufficientFunds", (), "fund the account: flb account fund ADDRESS on a local chain")
-    if "already known" in message.lower() or "known transaction" in message.lower():
-        return ContractRefused("AlreadyKnown", (), "the chain has this transaction; wait for it")
-    if "nonce" in message.lower():
-        return ContractRefused("NonceUsed", (), "another process sends from this account; give each its own")
-    return ChainUnavailable(f"the chain at {url} answers with an error ({message.strip()})", "look at its log")
+def connect(urls: str | tuple[str, ...]) -> Rpc:
+    """The chain behind the endpoints of `chain.rpc`, the first one preferred."""
+    first, *others = (urls,) if isinstance(urls, str) else urls
+    return Rpc(first, tuple(others))
 
 
-def refusal(data: bytes) -> ContractRefused:
-    """A revert's data, decoded with the contracts' own errors."""
-    for name in ("FLBRun", "FLBFactory"):
-        item = abi.load(name).errors.get(data[:4])
-        if item is not None:
-            try:
-                return ContractRefused(item.name, tuple(decode(item.inputs, data[4:])))
-            except DecodingError:
-                break
-    return ContractRefused("revert", (data,))
+def is_local(url: str) -> bool:
+    """Whether an endpoint is on this machine; False for what is no address at all, as the first call says."""
+    try:
+        return urlsplit(url).hostname in LOOPBACK
+    except ValueError:
+        return False
 
 
 def malformed(url: str, method: str) -> ChainUnavailable:

@@ -1,40 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transactions of one account: nonces, fees, simulation first, and the receipt. Custom errors come back decoded."""
+"""Transactions of one account: simulated, written down, sent, found again, replaced if stuck, until there is a receipt.
+
+The nonce is what ties it together: a call keeps its own until the chain has used it, so it is done at most once however
+often it is sent. Custom errors come back decoded.
+"""
 
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from eth_abi.abi import encode
-from eth_account import Account
 
 from flb.chain import abi
-from flb.chain.events import digest
+from flb.chain.fees import Fees, market, raised
+from flb.chain.outbox import Entry, Outbox
 from flb.chain.rpc import MALFORMED, Rpc, malformed
+from flb.chain.transaction import Mined, mined_of, sign
 from flb.errors import ChainUnavailable, ContractRefused, Refused
 from flb.identity import address_of
+from flb.membership import NO_INVITE, Invite
 from flb.records import Roll
-from flb.types import Address, Block, Digest, Round
+from flb.types import Address, Digest, Round
 
-TIP = 10**9
-"""Priority fee in wei a gas."""
+__all__ = ["Mined", "Sender", "calldata"]
+
 RECEIPT_SECONDS = 120.0
 """How long to wait for a receipt before the chain counts as away."""
-POLL_SECONDS = 0.05
+POLL_SECONDS, SLOW_POLL_SECONDS = 0.05, 1.0
+"""Between two looks for a receipt, at first and later."""
+STUCK_BLOCKS = 3
+"""So many blocks without it, and a transaction pays too little. A chain that stands still raises no fee."""
+TRIES = 3
+"""Nonces that may go to somebody else before a call is given up."""
 GAS_MARGIN = 1.25
 """On top of the estimate: another transaction may warm or fill a slot in between."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mined:
-    """A mined transaction."""
-
-    tx: Digest
-    gas_used: int
-    block: Block
-    logs: tuple[Any, ...]
-    contract: Address | None
 
 
 @dataclass(slots=True)
@@ -45,7 +45,9 @@ class Sender:
     key: bytes
     run: Address | None = None
     nonce: int | None = None
+    """The next one, as it was after the last transaction; the chain and the outbox are asked again each time."""
     lock: threading.Lock = field(default_factory=threading.Lock)
+    outbox: Outbox = field(default_factory=Outbox)
 
     @property
     def address(self) -> Address:
@@ -53,48 +55,140 @@ class Sender:
         return address_of(self.key)
 
     def send(self, to: Address | None, data: bytes) -> Mined:
-        """Simulate, sign, send, and wait for the receipt. Raises Refused, mostly ContractRefused, or ChainUnavailable."""
-        try:
-            tx = self.submit(to, data)
-        except ContractRefused as error:
-            if error.name != "NonceUsed":
-                raise
-            tx = self.submit(to, data)  # the nonce that was remembered counted transactions that a reorg took back
-        return self.wait(tx)
+        """Simulate, write down, send, and wait for the receipt; go on with the same call if it is under way already.
 
-    def submit(self, to: Address | None, data: bytes) -> Digest:
-        """Simulate, sign and hand over; returns the transaction's hash. Raises as `send` does."""
-        fields: dict[str, Any] = {"from": "0x" + self.address.hex(), "data": "0x" + data.hex()}
-        if to is not None:
-            fields["to"] = "0x" + to.hex()
+        Raises Refused, mostly ContractRefused, or ChainUnavailable: then the transaction stays in the outbox, and the
+        next call looks for it first.
+        """
+        for _ in range(TRIES):
+            entry = self.place(to, data)
+            mined = self.wait(entry) if entry is not None else None
+            if mined is not None:
+                return mined
+        raise ContractRefused("NonceUsed", (), "another process sends from this account; give each its own")
+
+    def place(self, to: Address | None, data: bytes) -> Entry | None:
+        """Hand a call over once, after it is written down; None if its nonce went to somebody else meanwhile."""
+        fields = self.fields(to, data)
         with self.lock:
+            chain_id = self.rpc.chain_id()
+            waiting = self.heal(chain_id, to, data)
+            for entry in waiting:
+                if (entry.to, entry.data) == (to, data):
+                    return entry
             gas = int(self.rpc.quantity("eth_estimateGas", fields) * GAS_MARGIN)
-            newest = self.rpc.block(None)
-            if newest is None:
-                raise malformed(self.rpc.url, "eth_getBlockByNumber")
-            if newest.base_fee is None:
-                raise Refused(f"the chain at {self.rpc.url} has no base fee", "use a chain with EIP-1559 fees")
-            if self.nonce is None:
-                self.nonce = self.rpc.quantity("eth_getTransactionCount", fields["from"], "pending")
-            transaction = {
-                "type": 2,
-                "chainId": self.rpc.chain_id(),
-                "nonce": self.nonce,
-                "gas": gas,
-                "maxPriorityFeePerGas": TIP,
-                "maxFeePerGas": 2 * newest.base_fee + TIP,
-                "value": 0,
-                "data": fields["data"],
-                **({"to": to} if to is not None else {}),
-            }
-            signed = Account.sign_transaction(transaction, self.key)
+            fees = self.market()
+            nonce, taken = self.count("pending"), {entry.nonce for entry in waiting}
+            while nonce in taken:
+                nonce += 1
+            blank = Entry(chain_id, self.address, nonce, to, data, gas, ())
+            entry = replace(blank, attempts=(sign(blank, fees, self.key),))
+            self.outbox.add(entry)
             try:
-                self.push(bytes(signed.raw_transaction))
-            except (ChainUnavailable, ContractRefused):
-                self.nonce = None  # learn it anew: the transaction may or may not be in
+                self.push(entry.attempts[-1].raw)
+            except ContractRefused as error:
+                if error.name in ("NonceUsed", "Underpriced") and self.known(entry):
+                    return entry  # an endpoint took it whose answer was lost
+                self.outbox.settle(entry)
+                if error.name in ("NonceUsed", "Underpriced"):
+                    return None
                 raise
-            self.nonce += 1
-        return Digest(bytes(signed.hash))
+            self.nonce = nonce + 1
+        return entry
+
+    def heal(self, chain_id: int, to: Address | None, data: bytes) -> list[Entry]:
+        """Look at what was sent and not settled, as after a crash; what was dropped is sent again, if it is still due.
+
+        Whether it is due the contract says: a call that it refuses by now is given up, and its nonce is free. The call
+        that is wanted now is among what this returns even if it was mined, so that it is not repeated.
+        """
+        waiting = []
+        for entry in self.outbox.pending(chain_id, self.address):
+            gone = self.count("latest") > entry.nonce  # before the receipt, which is there once the count has risen
+            try:
+                mined = self.receipt(entry)
+            except ContractRefused:
+                continue  # it failed, which its own caller was told, or died before
+            if mined is not None and (entry.to, entry.data) == (to, data):
+                waiting.append(entry)
+            elif mined is not None or gone:
+                self.outbox.settle(entry)
+            elif self.known(entry):
+                waiting.append(entry)
+            else:
+                try:
+                    self.rpc.quantity("eth_estimateGas", self.fields(entry.to, entry.data))
+                    self.push(entry.attempts[-1].raw)
+                    waiting.append(entry)
+                except ContractRefused:
+                    self.outbox.settle(entry)
+        return waiting
+
+    def wait(self, entry: Entry) -> Mined | None:
+        """The receipt, once one of the attempts is mined; None if the nonce went to another transaction.
+
+        An attempt that stays out of `STUCK_BLOCKS` blocks is replaced by one that pays more. Raises ContractRefused
+        where it was mined but failed, and ChainUnavailable where nothing was mined for `RECEIPT_SECONDS`.
+        """
+        deadline, pause = time.monotonic() + RECEIPT_SECONDS, POLL_SECONDS
+        since, gone = -1, False
+        while time.monotonic() < deadline:
+            mined = self.receipt(entry)
+            if mined is not None:
+                self.outbox.settle(entry)
+                return mined
+            if gone:
+                self.outbox.settle(entry)
+                return None
+            gone = self.count("latest") > entry.nonce  # then the receipt is there by the next look, if it is ours
+            head = self.rpc.block_number()
+            since = head if since < 0 else since
+            if not gone and head >= since + STUCK_BLOCKS:
+                entry, since = self.replaced(entry), head
+            elif not gone and not self.known(entry):
+                self.push_again(entry)
+            time.sleep(pause)
+            pause = min(1.25 * pause, SLOW_POLL_SECONDS)
+        raise ChainUnavailable(
+            f"transaction 0x{entry.attempts[-1].tx.hex()} is not mined", "the chain is slow; it is looked for again"
+        )
+
+    def replaced(self, entry: Entry) -> Entry:
+        """The same call with the same nonce and higher fees, written down and handed over."""
+        with self.lock:
+            held = [e for e in self.outbox.pending(entry.chain_id, entry.account) if e.nonce == entry.nonce]
+            if held and len(held[0].attempts) > len(entry.attempts):
+                return held[0]  # another thread that waits for the same call was faster
+            fees = raised(entry.attempts[-1].fees, self.market())
+            entry = replace(entry, attempts=(*entry.attempts, sign(entry, fees, self.key)))
+            self.outbox.add(entry)
+            self.push_again(entry)
+        return entry
+
+    def push_again(self, entry: Entry) -> None:
+        """Hand the newest attempt over; what the pool has against it shows in the receipt or at the next look."""
+        try:
+            self.push(entry.attempts[-1].raw)
+        except ContractRefused:
+            return
+
+    def fields(self, to: Address | None, data: bytes) -> dict[str, str]:
+        """A call as JSON-RPC simulates it."""
+        where = {} if to is None else {"to": "0x" + to.hex()}
+        return {"from": "0x" + self.address.hex(), "data": "0x" + data.hex(), **where}
+
+    def market(self) -> Fees:
+        """What the newest block asks for. Raises Refused on a chain without EIP-1559."""
+        newest = self.rpc.block(None)
+        if newest is None:
+            raise malformed(self.rpc.url, "eth_getBlockByNumber")
+        if newest.base_fee is None:
+            raise Refused(f"the chain at {self.rpc.url} has no base fee", "use a chain with EIP-1559 fees")
+        return market(newest.base_fee)
+
+    def count(self, tag: str) -> int:
+        """The account's transactions: `latest` for mined ones, `pending` with those that wait."""
+        return self.rpc.quantity("eth_getTransactionCount", "0x" + self.address.hex(), tag)
 
     def push(self, raw: bytes) -> None:
         """Hand a signed transaction over; once more after a cut, since the same bytes are the same transaction."""
@@ -107,37 +201,42 @@ class Sender:
             except ContractRefused as error:
                 if error.name not in ("NonceUsed", "AlreadyKnown"):  # else it arrived the first time
                     raise
+        except ContractRefused as error:
+            if error.name != "AlreadyKnown":
+                raise
 
-    def wait(self, tx: Digest) -> Mined:
-        """The receipt, once it is mined. Raises ContractRefused where it was mined but failed."""
-        deadline = time.monotonic() + RECEIPT_SECONDS
-        while time.monotonic() < deadline:
-            receipt = self.rpc.call("eth_getTransactionReceipt", "0x" + tx.hex())
-            if receipt is not None:
-                try:
-                    good, mined = int(receipt["status"], 16) == 1, _mined(tx, receipt)
-                except MALFORMED as error:
-                    raise malformed(self.rpc.url, "eth_getTransactionReceipt") from error
-                if not good:
-                    raise ContractRefused("revert", (tx,), "it was mined, but the state had changed in between")
-                return mined
-            time.sleep(POLL_SECONDS)
-        with self.lock:
-            self.nonce = None  # the chain may have dropped it, and every later nonce would wait behind the gap
-        raise ChainUnavailable(f"transaction 0x{tx.hex()} is not mined", "the chain is slow; it is looked for again")
+    def known(self, entry: Entry) -> bool:
+        """Whether the chain has one of the attempts, mined or waiting."""
+        return any(self.rpc.call("eth_getTransactionByHash", "0x" + one.tx.hex()) for one in entry.attempts[::-1])
+
+    def receipt(self, entry: Entry) -> Mined | None:
+        """What became of an entry, if one of its attempts is mined. Raises ContractRefused where it failed."""
+        for attempt in entry.attempts[::-1]:
+            receipt = self.rpc.call("eth_getTransactionReceipt", "0x" + attempt.tx.hex())
+            if receipt is None:
+                continue
+            try:
+                good, mined = int(receipt["status"], 16) == 1, mined_of(attempt.tx, receipt)
+            except MALFORMED as error:
+                raise malformed(self.rpc.url, "eth_getTransactionReceipt") from error
+            if not good:
+                self.outbox.settle(entry)
+                raise ContractRefused("revert", (attempt.tx,), "it was mined, but the state had changed in between")
+            return mined
+        return None
 
     def invoke(self, name: str, *values: Any) -> Mined:
         """Call a function of the run."""
         assert self.run is not None, "a sender without a run only deploys"
         return self.send(self.run, calldata("FLBRun", name, *values))
 
-    def join(self, payee: Address) -> Mined:
+    def join(self, payee: Address, invite: Invite = NO_INVITE) -> Mined:
         """Become a member, paid at `payee`."""
-        return self.invoke("join", payee)
+        return self.invoke("join", payee, (invite.deadline, invite.compact[:32], invite.compact[32:]))
 
     def leave(self) -> Mined:
         """Leave."""
-        return self.invoke("leave")
+        return self.invoke("leave", self.address)
 
     def remove(self, node: Address) -> Mined:
         """Remove a member."""
@@ -145,7 +244,7 @@ class Sender:
 
     def register_dataset(self, root: Digest, records: int) -> Mined:
         """Commit to a dataset."""
-        return self.invoke("registerDataset", root, records)
+        return self.invoke("registerDataset", self.address, root, records)
 
     def set_endpoint(self, uri: str, cert_digest: Digest, next_cert_digest: Digest) -> Mined:
         """Publish where the aggregator listens."""
@@ -174,13 +273,6 @@ class Sender:
     def expire(self, number: Round) -> Mined:
         """Void a round."""
         return self.invoke("expire", number)
-
-
-def _mined(tx: Digest, receipt: Any) -> Mined:
-    block = Block(int(receipt["blockNumber"], 16), digest(receipt["blockHash"]))
-    made = receipt.get("contractAddress")
-    contract = Address(bytes.fromhex(made[2:])) if made else None
-    return Mined(tx, int(receipt["gasUsed"], 16), block, tuple(receipt["logs"]), contract)
 
 
 def calldata(contract: str, name: str, *values: Any) -> bytes:

@@ -24,6 +24,23 @@ class Codec(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CODEC_BF16: _ClassVar[Codec]
     CODEC_MXINT8: _ClassVar[Codec]
     CODEC_MXINT4: _ClassVar[Codec]
+
+class MembershipKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MEMBERSHIP_KIND_UNSPECIFIED: _ClassVar[MembershipKind]
+    MEMBERSHIP_KIND_JOIN: _ClassVar[MembershipKind]
+    MEMBERSHIP_KIND_LEAVE: _ClassVar[MembershipKind]
+    MEMBERSHIP_KIND_ROTATE_KEY: _ClassVar[MembershipKind]
+    MEMBERSHIP_KIND_REGISTER_DATASET: _ClassVar[MembershipKind]
+    MEMBERSHIP_KIND_REVOKE_DATASET: _ClassVar[MembershipKind]
+
+class RelayState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RELAY_STATE_UNSPECIFIED: _ClassVar[RelayState]
+    RELAY_STATE_ACCEPTED: _ClassVar[RelayState]
+    RELAY_STATE_MINED: _ClassVar[RelayState]
+    RELAY_STATE_SKIPPED: _ClassVar[RelayState]
+    RELAY_STATE_REFUSED: _ClassVar[RelayState]
 ROUND_PHASE_UNSPECIFIED: RoundPhase
 ROUND_PHASE_WAITING: RoundPhase
 ROUND_PHASE_INTAKE: RoundPhase
@@ -36,6 +53,17 @@ CODEC_F32: Codec
 CODEC_BF16: Codec
 CODEC_MXINT8: Codec
 CODEC_MXINT4: Codec
+MEMBERSHIP_KIND_UNSPECIFIED: MembershipKind
+MEMBERSHIP_KIND_JOIN: MembershipKind
+MEMBERSHIP_KIND_LEAVE: MembershipKind
+MEMBERSHIP_KIND_ROTATE_KEY: MembershipKind
+MEMBERSHIP_KIND_REGISTER_DATASET: MembershipKind
+MEMBERSHIP_KIND_REVOKE_DATASET: MembershipKind
+RELAY_STATE_UNSPECIFIED: RelayState
+RELAY_STATE_ACCEPTED: RelayState
+RELAY_STATE_MINED: RelayState
+RELAY_STATE_SKIPPED: RelayState
+RELAY_STATE_REFUSED: RelayState
 
 class GetRunRequest(_message.Message):
     __slots__ = ()
@@ -260,3 +288,59 @@ class GetRoundAuditResponse(_message.Message):
     adapter: bytes
     updates: _containers.RepeatedScalarFieldContainer[bytes]
     def __init__(self, record: _Optional[bytes] = ..., adapter: _Optional[bytes] = ..., updates: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class RelayRequest(_message.Message):
+    __slots__ = ("chain_id", "run", "messages")
+    CHAIN_ID_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    chain_id: int
+    run: bytes
+    messages: _containers.RepeatedCompositeFieldContainer[MembershipMessage]
+    def __init__(self, chain_id: _Optional[int] = ..., run: _Optional[bytes] = ..., messages: _Optional[_Iterable[_Union[MembershipMessage, _Mapping]]] = ...) -> None: ...
+
+class MembershipMessage(_message.Message):
+    __slots__ = ("kind", "node", "seq", "deadline", "subject", "records", "signature", "invite")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    INVITE_FIELD_NUMBER: _ClassVar[int]
+    kind: MembershipKind
+    node: bytes
+    seq: int
+    deadline: int
+    subject: bytes
+    records: int
+    signature: bytes
+    invite: Invite
+    def __init__(self, kind: _Optional[_Union[MembershipKind, str]] = ..., node: _Optional[bytes] = ..., seq: _Optional[int] = ..., deadline: _Optional[int] = ..., subject: _Optional[bytes] = ..., records: _Optional[int] = ..., signature: _Optional[bytes] = ..., invite: _Optional[_Union[Invite, _Mapping]] = ...) -> None: ...
+
+class Invite(_message.Message):
+    __slots__ = ("deadline", "signature")
+    DEADLINE_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    deadline: int
+    signature: bytes
+    def __init__(self, deadline: _Optional[int] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class RelayResponse(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[RelayResult]
+    def __init__(self, results: _Optional[_Iterable[_Union[RelayResult, _Mapping]]] = ...) -> None: ...
+
+class RelayResult(_message.Message):
+    __slots__ = ("state", "tx", "error", "reason")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    TX_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    state: RelayState
+    tx: bytes
+    error: str
+    reason: str
+    def __init__(self, state: _Optional[_Union[RelayState, str]] = ..., tx: _Optional[bytes] = ..., error: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...

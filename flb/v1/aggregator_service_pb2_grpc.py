@@ -82,6 +82,11 @@ class AggregatorServiceStub(object):
                 request_serializer=flb_dot_v1_dot_aggregator__service__pb2.GetRoundAuditRequest.SerializeToString,
                 response_deserializer=flb_dot_v1_dot_aggregator__service__pb2.GetRoundAuditResponse.FromString,
                 _registered_method=True)
+        self.Relay = channel.unary_unary(
+                '/flb.v1.AggregatorService/Relay',
+                request_serializer=flb_dot_v1_dot_aggregator__service__pb2.RelayRequest.SerializeToString,
+                response_deserializer=flb_dot_v1_dot_aggregator__service__pb2.RelayResponse.FromString,
+                _registered_method=True)
 
 
 class AggregatorServiceServicer(object):
@@ -168,6 +173,17 @@ class AggregatorServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Relay(self, request, context):
+        """Brings signed membership messages to the chain, for nodes without coins: at most 16 a call, in order. No session.
+        The answer is at once; asking again with the same message says what became of it. Whether it counts is on chain.
+        NOT_FOUND: another chain or run. INVALID_ARGUMENT: form. RESOURCE_EXHAUSTED: the aggregator's budget for the day
+        is used up, and the sentence names the command with which the node does the same with coins of its own; then
+        nothing of the call was taken.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AggregatorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -205,6 +221,11 @@ def add_AggregatorServiceServicer_to_server(servicer, server):
                     servicer.GetRoundAudit,
                     request_deserializer=flb_dot_v1_dot_aggregator__service__pb2.GetRoundAuditRequest.FromString,
                     response_serializer=flb_dot_v1_dot_aggregator__service__pb2.GetRoundAuditResponse.SerializeToString,
+            ),
+            'Relay': grpc.unary_unary_rpc_method_handler(
+                    servicer.Relay,
+                    request_deserializer=flb_dot_v1_dot_aggregator__service__pb2.RelayRequest.FromString,
+                    response_serializer=flb_dot_v1_dot_aggregator__service__pb2.RelayResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -409,6 +430,33 @@ class AggregatorService(object):
             '/flb.v1.AggregatorService/GetRoundAudit',
             flb_dot_v1_dot_aggregator__service__pb2.GetRoundAuditRequest.SerializeToString,
             flb_dot_v1_dot_aggregator__service__pb2.GetRoundAuditResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Relay(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flb.v1.AggregatorService/Relay',
+            flb_dot_v1_dot_aggregator__service__pb2.RelayRequest.SerializeToString,
+            flb_dot_v1_dot_aggregator__service__pb2.RelayResponse.FromString,
             options,
             channel_credentials,
             insecure,

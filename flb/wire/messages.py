@@ -5,6 +5,7 @@ Reading is strict: a field of the wrong length is a BadMessage that names it. `N
 """
 
 from flb.errors import BadMessage
+from flb.membership import COMPACT_BYTES, NO_INVITE, Invite, Kind, Message, SignedMessage
 from flb.types import Address, Codec, Digest, Manifest, Receipt, Round, Seconds, Session
 from flb.v1 import aggregator_service_pb2 as pb
 
@@ -12,6 +13,12 @@ SIGNATURE_BYTES = 65
 CODECS = {
     pb.CODEC_F32: Codec.F32, pb.CODEC_BF16: Codec.BF16, pb.CODEC_MXINT8: Codec.MXINT8, pb.CODEC_MXINT4: Codec.MXINT4,
 }  # fmt: skip
+KINDS = {
+    pb.MEMBERSHIP_KIND_JOIN: Kind.JOIN, pb.MEMBERSHIP_KIND_LEAVE: Kind.LEAVE,
+    pb.MEMBERSHIP_KIND_ROTATE_KEY: Kind.ROTATE_KEY, pb.MEMBERSHIP_KIND_REGISTER_DATASET: Kind.REGISTER_DATASET,
+    pb.MEMBERSHIP_KIND_REVOKE_DATASET: Kind.REVOKE_DATASET,
+}  # fmt: skip
+assert set(KINDS.values()) == set(Kind), "every kind has a number on the wire"
 assert set(CODECS.values()) == set(Codec), "every codec has a name on the wire"
 
 
@@ -33,6 +40,20 @@ def signature(value: bytes) -> bytes:
     """65 bytes."""
     if len(value) != SIGNATURE_BYTES:
         raise BadMessage(f"a signature has {len(value)} bytes instead of {SIGNATURE_BYTES}", "update the other side")
+    return value
+
+
+def compact(value: bytes) -> bytes:
+    """64 bytes: r and vs of EIP-2098."""
+    if len(value) != COMPACT_BYTES:
+        raise BadMessage(f"a compact signature has {len(value)} bytes instead of 64", "update the other side")
+    return value
+
+
+def below(value: int, bits: int, field: str) -> int:
+    """A number that the contract's field holds."""
+    if value >= 1 << bits:
+        raise BadMessage(f"field {field} does not fit into {bits} bits", "update the other side")
     return value
 
 
@@ -108,3 +129,38 @@ def session_from_proto(message: pb.SignedSession) -> tuple[Session, bytes]:
         expires=Seconds(message.expires),
     )
     return session, signature(message.signature)
+
+
+def membership_to_proto(signed: SignedMessage) -> pb.MembershipMessage:
+    """A signed membership message; an invite only where there is one."""
+    m = signed.message
+    message = pb.MembershipMessage(
+        kind=next(number for number, kind in KINDS.items() if kind is m.kind), node=m.node, seq=m.seq,
+        deadline=m.deadline, subject=m.subject, records=m.records, signature=signed.compact,
+    )  # fmt: skip
+    if signed.invite != NO_INVITE:
+        message.invite.CopyFrom(pb.Invite(deadline=signed.invite.deadline, signature=signed.invite.compact))
+    return message
+
+
+def membership_from_proto(message: pb.MembershipMessage) -> SignedMessage:
+    """The inverse; the signatures are not checked here."""
+    if message.kind not in KINDS:
+        raise BadMessage(f"membership kind {message.kind} is unknown", "update the other side")
+    kind = KINDS[message.kind]
+    subject = digest(message.subject, "message.subject")
+    if kind in (Kind.JOIN, Kind.ROTATE_KEY) and any(subject[:12]):
+        raise BadMessage("field message.subject is no address", "leave its first twelve bytes zero")
+    invite = NO_INVITE
+    if message.HasField("invite"):
+        deadline = below(message.invite.deadline, 40, "invite.deadline")
+        invite = Invite(Seconds(deadline), compact(message.invite.signature))
+    value = Message(
+        kind=kind,
+        node=address(message.node, "message.node"),
+        seq=message.seq,
+        deadline=Seconds(below(message.deadline, 40, "message.deadline")),
+        subject=subject,
+        records=message.records,
+    )
+    return SignedMessage(value, compact(message.signature), invite)

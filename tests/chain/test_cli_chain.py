@@ -107,10 +107,13 @@ def test_events__run__are_json_lines_that_read_back(
     deployed.owner.start()
     reader = deployed.registry()
     reader.poll()
-    for extra in ([], ["--deploy-block", str(deployed.created.block.number)], ["--json"]):
-        code, out, _ = flb(capsys, "chain", "events", *owner_words[:3], *extra)
+    for extra in ([], ["--deploy-block", str(deployed.created.block.number)]):
+        code, out, _ = flb(capsys, "chain", "events", *owner_words[:3], *extra, "--json")
         assert code == 0
-        assert [from_json(json.loads(line)) for line in out.splitlines()] == reader.events
+        lines = [json.loads(line) for line in out.splitlines()]
+        assert [from_json(line) for line in lines] == reader.events
+        assert all({"event", "block", "tx", "args"} <= line.keys() for line in lines)
+        assert [line["round"] for line in lines][-2:] == [0, 1]
 
 
 def test_start__refused_or_impossible__ends_with_the_code_of_its_fault(
@@ -120,7 +123,7 @@ def test_start__refused_or_impossible__ends_with_the_code_of_its_fault(
     of_node = [tmp_path / "node.json" if word == tmp_path / "owner.json" else word for word in owner_words]
     code, out, err = flb(capsys, "chain", "start", *of_node, "--json")
     assert code == ContractRefused.exit_code
-    assert "FLBUnauthorized(0x" in err
+    assert "FLBUnauthorized(caller=0x" in err
     assert json.loads(out)["code"] == "contract-refused"
     elsewhere = [NOWHERE, *owner_words[1:]]
     assert flb(capsys, "chain", "start", *elsewhere)[0] == LostChain.exit_code

@@ -14,7 +14,7 @@ from flb.chain.rpc import Rpc
 from flb.errors import ChainUnavailable, LostChain
 from flb.roster import RunView
 from flb.types import ZERO_ADDRESS, Address, Digest, Domain
-from tests.chains import ADAPTER, SPEC, Deployed, a_roll, account, cache, deploy, mine
+from tests.chains import ADAPTER, SPEC, Deployed, a_roll, account, cache, deploy, later, mine
 
 pytestmark = pytest.mark.chain
 
@@ -228,7 +228,8 @@ def test_poll__other_chain_id_or_deploy_block_ahead__is_lost(deployed: Deployed)
 
 def test_find_deploy_block__run__is_the_block_of_its_creation(deployed: Deployed) -> None:
     assert find_deploy_block(deployed.rpc, deployed.run) == deployed.created.block.number
-    mine(deployed.rpc, 9)
+    for _ in range(9):
+        later(deployed.rpc, 1)  # Hardhat has no code to show inside a range that hardhat_mine made
     assert find_deploy_block(deployed.rpc, deployed.run) == deployed.created.block.number
 
 
@@ -242,5 +243,5 @@ def test_call_view__member__has_the_slot_of_the_contract(deployed: Deployed) -> 
     node.join(ZERO_ADDRESS)
     node.register_dataset(ROOT, 7)
     shown = "0x" + node.address.hex()
-    assert call_view(deployed.rpc, deployed.run, "member", shown) == (shown, 0, 1, 1)
-    assert call_view(deployed.rpc, deployed.run, "windows") == (100, 50)
+    assert call_view(deployed.rpc, deployed.run, "member", shown) == (shown, 0, 1, 1, 0)
+    assert call_view(deployed.rpc, deployed.run, "windows") == (100, 50, 0, 0)

@@ -159,7 +159,9 @@ def test_send__two_threads_before_a_block__both_get_into_it(deployed: Deployed, 
     assert first.tx != second.tx
 
 
-def test_send__transaction_that_fails_when_it_is_mined__is_refused(deployed: Deployed, by_hand: Rpc) -> None:
+def test_send__transaction_that_fails_when_it_is_mined__is_refused(
+    deployed: Deployed, by_hand: Rpc, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Both removals pass their simulation; the block takes one of them."""
     owner, node = deployed.owner, deployed.nodes[0]
     starts = [count(by_hand, sender.address, "pending") for sender in (owner, node)]
@@ -168,6 +170,13 @@ def test_send__transaction_that_fails_when_it_is_mined__is_refused(deployed: Dep
         await_pending(node, starts[1] + 1, joining)
         by_hand.call("evm_mine")
         joining.result(PROMPT_SECONDS)
+        both, push = threading.Barrier(2, timeout=PROMPT_SECONDS), Sender.push
+
+        def together(sender: Sender, raw: bytes) -> None:
+            both.wait()  # else the second would be simulated on top of the first
+            push(sender, raw)
+
+        monkeypatch.setattr(Sender, "push", together)
         sending = [pool.submit(owner.remove, node.address), pool.submit(node.leave)]
         await_pending(owner, starts[0] + 1, sending[0])
         await_pending(node, starts[1] + 2, sending[1])

@@ -64,7 +64,11 @@ def spawn_client(federation: Federation, name: str) -> None:
     key = federation.folder / f"{name}.hex"
     key.write_text("0x" + federation.account(name).hex())
     run = "0x" + federation.registry.domain.run.hex()
-    command = node_command("client.mjs", "--rpc", federation.chain.url, "--run", run, "--key", str(key))
+    invite = federation.invite(name)
+    assert invite is not None
+    command = node_command(
+        "client.mjs", "--rpc", federation.chain.url, "--run", run, "--key", str(key), "--invite", invite
+    )  # fmt: skip
     with (federation.folder / f"{name}.out").open("wb") as out:
         federation.spawn_command(name, command, stdout=out)
 

@@ -19,6 +19,7 @@ import yaml
 from flb import keystore
 from flb.chain import local
 from flb.chain.sender import Sender
+from flb.membership import invite_from_text
 from flb.types import ZERO_ADDRESS
 from flb_cli.federation import Federation
 from tests.chains import cache
@@ -153,7 +154,8 @@ def test_node__another_base_model__is_refused_before_training(started: Federatio
 def test_node__removed_by_the_owner__stays_away(started: Federation, tmp_path: Path) -> None:
     assert started.owner is not None
     node = Sender(started.rpc(), key(started, "node-2"), started.owner.run)
-    node.join(ZERO_ADDRESS)
+    local.fund(started.rpc(), node.address)
+    node.join(ZERO_ADDRESS, invite_from_text(started.invite("node-2") or ""))
     started.owner.remove(node.address)
     code, sentence = daemon(started, "node-2", {}, tmp_path)
     assert code == 17 and "left the run or was removed" in sentence
@@ -164,16 +166,22 @@ def key(federation: Federation, name: str) -> bytes:
     return keystore.load(folder / f"{name}.json", keystore.read_password(folder / f"{name}.password"))
 
 
-def test_node__account_without_coins__is_told_how_to_fund_it(started: Federation, tmp_path: Path) -> None:
-    password = tmp_path / "password"
-    password.write_text("secret")
-    keystore.create(tmp_path / "poor.json", b"secret", rounds=1000)
-    changes = {
-        "client.keystore": str(tmp_path / "poor.json"),
-        "client.password_file": str(password),
-        "client.workdir": "poor",
-    }
-    code, sentence = daemon(started, "node-3", changes, tmp_path)
+def test_node__without_an_invite__is_told_its_address_and_what_to_ask_for(started: Federation, tmp_path: Path) -> None:
+    node = keystore.stored_address(started.folder / "keys" / "node-3.json").hex()
+    code, sentence = daemon(started, "node-3", {"client.invite": None}, tmp_path)
+    assert code == 17 and f"node 0x{node} has no invite" in sentence
+    assert re.search(f"flb chain invite 0x[0-9a-f]{{40}} 0x{node}", sentence)
+
+
+def test_node__with_the_invite_of_another__is_told_so(started: Federation, tmp_path: Path) -> None:
+    code, sentence = daemon(started, "node-3", {"client.invite": started.invite("node-1")}, tmp_path)
+    assert code == 17 and "the invite in client.invite is not for node" in sentence
+    code, sentence = daemon(started, "node-3", {"client.invite": "abc"}, tmp_path)
+    assert code == 10 and "client.invite: the invite is not whole" in sentence
+
+
+def test_node__without_coins_that_may_not_relay__is_told_how_to_fund_it(started: Federation, tmp_path: Path) -> None:
+    code, sentence = daemon(started, "node-3", {"client.relay": "never"}, tmp_path)
     assert code == 23 and "flb account fund" in sentence
 
 

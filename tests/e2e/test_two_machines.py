@@ -135,7 +135,7 @@ def test_round__between_two_machines__ends_with_a_receipt_over_tls(
 
     owner, aggregator, node = server.account("owner"), server.account("aggregator"), device.account("node")
     assert "does not pass the filter" in device.flb("account", "fund", node, "--rpc", filtered, code=61)
-    for address in (owner, aggregator, node):
+    for address in (owner, aggregator):
         server.flb("account", "fund", address)
     settings = server.config(
         "aggregator",
@@ -157,13 +157,20 @@ def test_round__between_two_machines__ends_with_a_receipt_over_tls(
     server.spawn("aggregator.log", "flb_aggregator", "--config", settings)
     await_line(server, "aggregator.log", f"published the endpoint {SERVER}:{AGGREGATOR_PORT}")
 
+    invite = server.flb("chain", "invite", run, node, *owned).strip()
     own = device.config(
         "node",
         {
             "model": {"model_path": str(base), "dtype": "float32"},
             "dataset_name": str(datasets[0]),
             "chain": {"rpc": filtered, "run": run},
-            "client": {"keystore": "node.json", "password_file": "node.password", "workdir": "work", "threads": 1},
+            "client": {
+                "keystore": "node.json",
+                "password_file": "node.password",
+                "workdir": "work",
+                "threads": 1,
+                "invite": invite,
+            },
         },
     )
     process = device.spawn("node.log", "flb_node", "--config", own)

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from flb import audit, identity, records
+from flb import audit, identity, payouts, records, scoring
 from flb import spec as specs
 from flb.audit import Finding
 from flb.events import ChainRoundRolled
 from flb.roster import draw
-from flb.types import ZERO_DIGEST, Admitted, Digest, Member
+from flb.types import ZERO_DIGEST, Address, Admitted, Digest, Member
 from tests.sim import AGGREGATOR_KEY, DOMAIN, MemoryRegistry, key_for, manifest_for, members, signed, small_spec
 
 pytestmark = pytest.mark.unit
@@ -50,7 +50,11 @@ def world(**changes: Any) -> tuple[records.Record, ChainRoundRolled, Any, Memory
     first, *rest = opening.cohort
     admitted = (admit(opening, first, **changes), *(admit(opening, member) for member in rest))
     closing = records.Closing(admitted, (), ())
-    record = records.make(DOMAIN, SPEC_DIGEST, opening, ZERO_DIGEST, closing, Digest(b"\x03" * 32))
+    rows = payouts.after((), scoring.of_round(admitted, SPEC), SPEC.scoring.payout)
+    record = records.make(
+        DOMAIN, SPEC_DIGEST, opening, ZERO_DIGEST, closing, Digest(b"\x03" * 32), standings=rows,
+        round_payout=SPEC.scoring.payout,
+    )  # fmt: skip
     registry.roll(records.roll_of(record, records.encode(record)))
     return record, registry.view().rolls[0], opened, registry
 
@@ -141,3 +145,55 @@ def test_check_record__encoded_step_in_a_run_whose_adapter_travels_whole__is_fou
     record, rolled, opened, _ = world()
     found = findings(dataclasses.replace(record, **{name: OTHER}), rolled, opened)
     assert any(f"the record's {name} does not fit a run with down: f32" in text for text in found)
+
+
+def score_findings(record: records.Record, rolled: ChainRoundRolled, before: Any = ()) -> list[Finding]:
+    return list(audit.check_scores(record, rolled, before, SPEC))
+
+
+def test_check_scores__honest__has_no_finding_with_and_without_the_record_before() -> None:
+    record, rolled, _, _ = world()
+    assert score_findings(record, rolled) == score_findings(record, rolled, None) == []
+
+
+@pytest.mark.parametrize(
+    ("column", "words"), [("score", "score"), ("total", "total score"), ("payout", "cumulative payout")]
+)
+def test_check_scores__one_node_s_line__names_node_and_column(column: str, words: str) -> None:
+    """The aggregator rolls roots of a table of its own making."""
+    record, rolled, _, _ = world()
+    row = record.standings[1]
+    forged = dataclasses.replace(row, **{column: getattr(row, column) + 1})
+    table = (record.standings[0], forged, record.standings[2])
+    lie = dataclasses.replace(record, standings=table)
+    roots = {"scores_root": payouts.scores_tree(table).root, "payout_root": payouts.payout_root(table, 1)}
+    (found,) = score_findings(lie, dataclasses.replace(rolled, **roots))
+    assert (found.node, found.round) == (row.node, 1)
+    told = getattr(forged, column)
+    assert found.what == f"its {words} {told} in the record should be {told - 1}"
+    roots = [f"the {name} root on chain does not follow" for name in ("scores", "payout")]
+    both = [finding.what for finding in score_findings(lie, rolled)]
+    assert any(what.startswith(tuple(roots)) for what in both) == (column != "score")
+
+
+def test_check_scores__left_out_or_made_up__names_the_node() -> None:
+    record, rolled, _, _ = world()
+    left_out = dataclasses.replace(record, standings=record.standings[1:])
+    assert record.standings[0].node in [finding.node for finding in score_findings(left_out, rolled)]
+    assert record.standings[0].node in [finding.node for finding in score_findings(left_out, rolled, None)]
+    ghost = payouts.Standing(Address(b"\xff" * 20), 0, 0, 0)
+    made_up = dataclasses.replace(record, standings=(*record.standings, ghost))
+    assert Finding("it stands in the record's table, but never had an update admitted", record.round, ghost.node) in (
+        score_findings(made_up, rolled)
+    )
+
+
+def test_check_scores__standing_before__is_added_to() -> None:
+    record, rolled, _, _ = world()
+    before = tuple(dataclasses.replace(row, score=9, total=9, payout=9) for row in record.standings[:1])
+    found = score_findings(record, rolled, before)
+    assert [(one.node, one.what) for one in found] == [
+        (before[0].node, "its total score 100 in the record should be 109")
+    ]
+    full = (dataclasses.replace(record.standings[0], total=2**256 - 1),)
+    assert "does not fit 256 bits" in score_findings(record, rolled, full)[0].what

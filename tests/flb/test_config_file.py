@@ -29,6 +29,11 @@ def test_parse__empty__is_the_defaults() -> None:
     assert parse("", HERE) == parse("# only a comment\n", HERE) == Config()
 
 
+def test_parse__payout__takes_amounts_of_a_token_with_18_decimals() -> None:
+    config = parse("run:\n  payout: {per_round: 1000000000000000000000}\n  min_round_seconds: null\n", HERE)
+    assert (config.run.payout.per_round, config.run.min_round_seconds) == (10**21, None)
+
+
 def test_parse__values__are_typed_and_paths_count_from_the_file() -> None:
     config = parse(
         "dataset_name: data/mine.jsonl\ntraining:\n  learning_rate: 1e-3\nlora:\n"
@@ -77,6 +82,11 @@ def test_parse__values__are_typed_and_paths_count_from_the_file() -> None:
         ("training:\n  learning_rate: -1\n", "line 2: training.learning_rate is -1.0: give a number of 0 or more"),
         ("training:\n  learning_rate: .nan\n", "line 2: training.learning_rate is .nan: give a number"),
         ("training:\n  learning_rate: " + 400 * "9" + "\n", "line 2: training.learning_rate is 999"),
+        ("run:\n  payout: {per_round: 1" + 78 * "0" + "}\n", "give a number below 2^256"),
+        ("run:\n  payout: {per_round: -1}\n", "line 2: run.payout.per_round is -1: give 0 or more"),
+        ("run:\n  payout: {token: coin}\n", "line 2: run.payout.token is 'coin': give an address"),
+        ("run:\n  min_round_seconds: -1\n", "line 2: run.min_round_seconds is -1: give 0 or more"),
+        ("run:\n  scoring: {rule: mood}\n", "line 2: run.scoring.rule is 'mood'"),
         ("run:\n  steps: 5000000000\n", "line 2: run.steps is 5000000000: give a number below 2^32"),
         ("lora:\n  r: 0\n", "line 2: lora.r is 0: give at least 1"),
         ("run:\n  value_bound: 3\n", "line 2: run.value_bound is 3: give a power of two"),

@@ -7,7 +7,7 @@ import pytest
 
 from flb import planner
 from flb.errors import Refused
-from flb.spec import RunSpec, TrainingSpec
+from flb.spec import RunSpec, ScoringSpec, TrainingSpec
 from flb.types import TensorSpec
 from tests.sim import small_spec
 
@@ -18,7 +18,7 @@ def made(**changes: object) -> RunSpec:
     spec = small_spec()
     arguments = {
         "base": spec.base, "lora": spec.lora, "tensors": spec.tensors, "adapter": spec.adapter,
-        "training": spec.training, "rounds": spec.rounds, "server_optimizer": spec.server_optimizer, "codec": "f32",
+        "training": spec.training, "scoring": spec.scoring, "rounds": spec.rounds, "server_optimizer": spec.server_optimizer, "codec": "f32",
         "down": "f32",
         "audit": "members", "value_bound": 4, "weight_cap": 65536, "norm": None,
         "open_membership": True, "salt": spec.salt,
@@ -55,3 +55,42 @@ def test_plan_tensors__rank_zero__is_refused() -> None:
 def test_make_spec__norm__overrides_auto() -> None:
     assert made(norm=64).ring.norm_bound == 64
     assert dataclasses.replace(made(), ring=made().ring).ring.fraction_bits == 32
+
+
+def pay(**changes: object) -> tuple[int, int]:
+    arguments = {"token": True, "per_round": 10, "delay_seconds": 86400, "min_round_seconds": None,
+                 "round_seconds": 3600, "open_membership": False}  # fmt: skip
+    return planner.plan_pay(**{**arguments, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("changes", "expected"), [
+    ({}, (1372, 86400)),
+    ({"min_round_seconds": 1400}, (1400, 86400)),
+    ({"delay_seconds": 0}, (0, 0)),
+    ({"delay_seconds": 63 * 3600}, (3600, 63 * 3600)),
+    ({"token": False, "per_round": 0, "open_membership": True}, (0, 0)),
+    ({"token": False, "per_round": 0, "min_round_seconds": 7}, (7, 0)),
+])  # fmt: skip
+def test_plan_pay__delay__is_what_the_ring_holds(changes: dict[str, object], expected: tuple[int, int]) -> None:
+    assert pay(**changes) == expected
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"open_membership": True}, "payouts need admission"),
+    ({"token": False}, "there is no token"),
+    ({"min_round_seconds": 1371}, "the longest for these rounds is 86373"),
+    ({"min_round_seconds": 0}, "the longest for these rounds is 0"),
+    ({"delay_seconds": 63 * 3600 + 1}, "the longest for these rounds is 226800"),
+    ({"min_round_seconds": 3601}, "run.min_round_seconds is 3601"),
+    ({"token": False, "per_round": 0, "min_round_seconds": 3601}, "run.min_round_seconds is 3601"),
+])  # fmt: skip
+def test_plan_pay__what_the_contract_would_refuse__is_refused(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(Refused, match=words):
+        pay(**changes)
+
+
+def test_warnings__historic_rule__says_its_weaknesses() -> None:
+    assert planner.warnings(made()) == ()
+    historic = made(scoring=ScoringSpec("uploads_bytes_examples", "0"))
+    assert [word for text in planner.warnings(historic) for word in ("repetition", "size", "declares") if word in text]
+    assert len(planner.warnings(historic)) == 3

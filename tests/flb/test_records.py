@@ -6,10 +6,12 @@ import hashlib
 import json
 
 import pytest
+import rfc8785
 
 from flb import records
 from flb.errors import BadMessage
 from flb.merkle import keccak256, update_leaf, updates_root
+from flb.payouts import Standing, payout_tree, scores_tree
 from flb.types import ZERO_DIGEST, Admitted, Digest
 from tests.sim import DOMAIN, key_for, manifest_for, members, opening, signed, small_spec
 
@@ -28,7 +30,11 @@ def closing() -> records.Closing:
 
 
 def record() -> records.Record:
-    return records.make(DOMAIN, Digest(b"\x01" * 32), opening(), ZERO_DIGEST, closing(), Digest(b"\x02" * 32))
+    rows = tuple(Standing(member.node, 50 * n, 100 * n, 2**200 * n) for n, member in enumerate(members(3)))
+    return records.make(
+        DOMAIN, Digest(b"\x01" * 32), opening(), ZERO_DIGEST, closing(), Digest(b"\x02" * 32), standings=rows,
+        round_payout=1,
+    )  # fmt: skip
 
 
 def test_encode__round_trip__is_identity() -> None:
@@ -43,6 +49,34 @@ def test_make__roots_and_sums__follow_from_the_closing() -> None:
         for a in made.closing.admitted
     ]
     assert made.updates_root == updates_root(leaves)
+
+
+def test_make__standings__give_both_roots_and_no_payout_root_where_nothing_is_paid() -> None:
+    made = record()
+    assert (made.scores_root, made.payout_root) == (scores_tree(made.standings).root, payout_tree(made.standings).root)
+    opened, zero = opening(), Digest(b"\x02" * 32)
+    free = records.make(DOMAIN, zero, opened, ZERO_DIGEST, closing(), zero, standings=made.standings, round_payout=0)
+    assert (free.scores_root, free.payout_root) == (made.scores_root, ZERO_DIGEST)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [("02", "1", "1", "1"), ("01", "1", "1", "1")],
+        [("01", "1", "1", "1"), ("01", "1", "1", "1")],
+        [("01", "-1", "1", "1")],
+        [("01", "1", str(2**256), "1")],
+        [("01", "1", "1", "01")],
+        [("01", "1", "1", 1)],
+    ],
+    ids=["order", "twice", "negative", "too large", "leading zero", "no text"],
+)
+def test_decode__standings_that_are_never_written__are_refused(rows: list[tuple[object, ...]]) -> None:
+    value = json.loads(records.encode(record()))
+    names = ("node", "score", "total", "payout")
+    value["standings"] = [dict(zip(names, ("0x" + str(row[0]) * 20, *row[1:]), strict=True)) for row in rows]
+    with pytest.raises(BadMessage):
+        records.decode(rfc8785.dumps(value))
 
 
 def test_roll_of__digest__is_of_the_blob() -> None:
@@ -78,8 +112,8 @@ def test_roll_hash__golden__never_changes() -> None:
     roll = records.roll_of(record(), b"blob")
     hashed = records.roll_hash(dataclasses.replace(roll, accepted=2), Digest(b"\x03" * 32), Digest(b"\x04" * 32), 99)  # type: ignore[arg-type]
     words = [
-        roll.round, b"\x03" * 32, roll.record_digest, roll.adapter_digest, roll.updates_root, ZERO_DIGEST, ZERO_DIGEST,
-        b"\x04" * 32, 2, 100, 99,
+        roll.round, b"\x03" * 32, roll.record_digest, roll.adapter_digest, roll.updates_root, roll.scores_root,
+        roll.payout_root, b"\x04" * 32, 2, 100, 99,
     ]  # fmt: skip
     packed = b"".join(w.to_bytes(32, "big") if isinstance(w, int) else w for w in words)
     assert hashed == keccak256(records.ROLL_TYPE + packed)

@@ -136,3 +136,112 @@ def test_fold__rejoin__a_root_registered_again_counts_again() -> None:
 def test_cohort__more_members_than_max_cohort__draws_no_more() -> None:
     rounds = dataclasses.replace(small_spec().rounds, max_cohort=5)
     assert len(roster.cohort(members(8), D, rounds)) == 5
+
+
+def registered(number: int, root: Digest, records: int) -> chain.ChainDatasetRegistered:
+    return chain.ChainDatasetRegistered(place(number), members(8)[0].node, root, number, records)
+
+
+def revoked(number: int, root: Digest) -> chain.ChainDatasetRevoked:
+    return chain.ChainDatasetRevoked(place(number), members(8)[0].node, root)
+
+
+E = Digest(b"\x08" * 32)
+
+
+def test_fold__newest_dataset_revoked__the_one_before_takes_its_place() -> None:
+    node = members(8)[0].node
+    view = roster.fold([joined(1, 0), registered(2, D, 10), registered(3, E, 20), revoked(4, E)])
+    assert (view.members[node].dataset_root, view.members[node].records) == (D, 10)
+    assert view.datasets == {node: {D: 10}}
+    view = roster.fold([revoked(5, D)], view)
+    assert (view.members[node].dataset_root, view.members[node].records) == (ZERO_DIGEST, 0)
+    assert view.datasets == {}
+
+
+def test_fold__older_or_unknown_dataset_revoked__the_newest_stays() -> None:
+    node = members(8)[0].node
+    events = [joined(1, 0), registered(2, D, 10), registered(3, E, 20), revoked(4, D), revoked(5, ZERO_DIGEST)]
+    assert roster.fold(events).members[node].records == 20
+
+
+def test_fold__key_and_payee_changed__the_member_has_them_from_the_next_opening_on() -> None:
+    node, key, payee = members(8)[0].node, Address(b"\x0a" * 20), Address(b"\x0b" * 20)
+    changes = [chain.ChainKeyRotated(place(3), node, key), chain.ChainPayeeSet(place(3), node, payee)]
+    before = [joined(1, 0), chain.ChainRunStarted(place(2), D, D, D, Seconds(100))]
+    rolled = chain.ChainRoundRolled(place(3), Round(1), D, D, D, D, D, D, D, 1, 1, Seconds(200))
+    view = roster.fold([*before, *changes, rolled])
+    assert view.opening is not None and view.opening.roster[0].key == node
+    assert (view.members[node].key, view.members[node].payee) == (key, payee)
+    left = roster.fold([chain.ChainNodeLeft(place(4), node), *changes], view)
+    assert left.members == {}
+
+
+def test_fold__payouts__are_the_newest_root_the_cancelled_rounds_and_the_sums() -> None:
+    node = members(8)[0].node
+    view = roster.fold([
+        chain.ChainPayoutActivated(place(1), Round(1), D),
+        chain.ChainClaimed(place(2), node, node, 5),
+        chain.ChainPayoutCancelled(place(3), Round(2)),
+        chain.ChainPayoutActivated(place(4), Round(3), E),
+        chain.ChainClaimed(place(5), node, node, 2**200),
+        chain.ChainRelaySkipped(place(6), 0, node, b"\x01\x02\x03\x04"),
+        chain.ChainAdmitterSet(place(7), node),
+    ])  # fmt: skip
+    assert (view.payout_round, view.payout_root, view.cancelled) == (3, E, {2})
+    assert (view.claimed, view.admitter) == ({node: 5 + 2**200}, node)
+
+
+def events_of_few() -> st.SearchStrategy[list[chain.ChainEvent]]:
+    """Runs of three nodes and two datasets, several events a block."""
+    nodes, roots = st.sampled_from([m.node for m in members(3)]), st.sampled_from([D, E])
+    steps = st.integers(0, 1).map(place)
+    one = st.one_of(
+        st.builds(chain.ChainNodeJoined, steps, nodes, nodes, nodes, st.just(False)),
+        st.builds(chain.ChainNodeLeft, steps, nodes),
+        st.builds(chain.ChainKeyRotated, steps, nodes, nodes),
+        st.builds(chain.ChainDatasetRegistered, steps, nodes, roots, st.just(1), st.integers(1, 9)),
+        st.builds(chain.ChainDatasetRevoked, steps, nodes, roots),
+        st.builds(chain.ChainRoundVoided, steps, st.just(Round(1)), roots, roots, st.just(Seconds(1))),
+        st.builds(chain.ChainClaimed, steps, nodes, nodes, st.integers(1, 9)),
+    )
+    return st.lists(one, max_size=30).map(in_blocks)
+
+
+def in_blocks(events: list[chain.ChainEvent]) -> list[chain.ChainEvent]:
+    number, placed = 0, []
+    for event in events:
+        number += event.place.block.number
+        placed.append(dataclasses.replace(event, place=place(number)))
+    return placed
+
+
+@given(events_of_few(), st.integers(0, 30))
+def test_fold__in_two_parts_or_one_by_one__is_the_same_and_changes_no_view(
+    events: list[chain.ChainEvent], cut: int
+) -> None:
+    first = roster.fold(events[:cut])
+    copy = repr(first)
+    whole = roster.fold(events)
+    assert roster.fold(events[cut:], first) == whole
+    assert repr(first) == copy
+    view = roster.RunView()
+    for event in events:
+        view = roster.apply(view, event)
+    assert view == whole
+
+
+@given(events_of_few())
+def test_fold__every_roster__is_the_membership_before_its_block(events: list[chain.ChainEvent]) -> None:
+    for index, event in enumerate(events):
+        if isinstance(event, chain.ChainRoundVoided):
+            before = roster.fold(e for e in events[:index] if e.place.block.number < event.place.block.number)
+            opening = roster.apply(roster.fold(events[:index]), event).opening
+            assert opening is not None
+            assert opening.roster == tuple(sorted(before.members.values(), key=lambda m: m.node))
+
+
+def test_fold__openings_without_a_change_between_them__share_one_roster() -> None:
+    voids = [chain.ChainRoundVoided(place(n), Round(n), D, D, Seconds(1)) for n in range(3, 6)]
+    view = roster.fold([voids[2]], roster.fold([joined(1, 0), started(2), *voids[:2]]))
+    assert len({id(opened.roster) for opened in view.openings.values()}) == 1

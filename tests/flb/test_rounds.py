@@ -153,7 +153,9 @@ def roll_for(state: rounds.State, opening: Opening) -> records.Roll:
     work = state.works.get(rounds.name_of(opening), rounds.Work())
     closing = work.closing or records.Closing((), (), ())
     adapter = Digest(hashlib.sha256(b"".join(a.manifest.digest for a in closing.admitted)).digest())
-    record = records.make(DOMAIN, Digest(b"\x01" * 32), opening, ZERO_DIGEST, closing, adapter)
+    record = records.make(
+        DOMAIN, Digest(b"\x01" * 32), opening, ZERO_DIGEST, closing, adapter, standings=(), round_payout=0
+    )
     return records.roll_of(record, records.encode(record))
 
 

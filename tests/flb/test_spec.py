@@ -40,7 +40,7 @@ def test_decode__own_bytes__round_trip() -> None:
         ("extra", 1, "field extra is unknown"),
         ("lora.r", "8", "lora.r. is not of type int"),
         ("training.local_steps", 2.5, "is not of type int"),
-        ("version", 2, "version 2"),
+        ("version", 1, "version 1, this program reads 2"),
         ("tensors", {}, "not a list"),
     ],
 )
@@ -62,6 +62,13 @@ def test_decode__wrong_form__names_the_field(path: str, value: Any, words: str) 
         ("down", "mxint4", "f32 or mxint8"),
         ("rounds.fraction", 0.0, "above 0"),
         ("rounds.steps", 0, "at least 1"),
+        ("scoring.rule", "by_mood", "choose capped_examples or uploads_bytes_examples"),
+        ("scoring.round_payout", "", "no whole number"),
+        ("scoring.round_payout", "01", "no whole number"),
+        ("scoring.round_payout", "-1", "no whole number"),
+        ("scoring.round_payout", "٣", "no whole number"),
+        ("scoring.round_payout", "9" * 5000, "no whole number"),
+        ("scoring.round_payout", str(2**256 // 3 + 1), "do not fit 256 bits"),
     ],
 )
 def test_decode__values_that_break_the_run__are_refused(path: str, value: Any, words: str) -> None:

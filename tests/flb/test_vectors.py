@@ -4,7 +4,6 @@
 import hashlib
 import json
 import re
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,6 @@ from tests.sim import reader
 
 pytestmark = pytest.mark.unit
 
-THREADS = ThreadPoolExecutor(1)
 
 FOLDER = Path(__file__).resolve().parents[2] / "proto" / "vectors"
 TOPICS = {path.stem for path in FOLDER.glob("*.json")}
@@ -207,7 +205,8 @@ def fill(message: Any, fields: Case) -> Any:
             getattr(message, name).SetInParent()
             fill(getattr(message, name), value)
         elif isinstance(value, list):
-            getattr(message, name).extend(raw(item) for item in value)
+            kind = field.message_type and getattr(pb, field.message_type.name)
+            getattr(message, name).extend(fill(kind(), item) if kind else raw(item) for item in value)
         elif field.enum_type is not None:
             setattr(message, name, field.enum_type.values_by_name[value].number)
         else:
@@ -284,14 +283,14 @@ def test_upload__resume__the_offset_is_taken_and_others_are_refused(case: Case, 
         for old in tmp_path.glob("1-*"):
             old.unlink()
         if held:
-            before = Upload(spool, manifest(case["query"]["digest"]), 0, THREADS)
+            before = Upload(spool, manifest(case["query"]["digest"]), 0)
             before.write(bytes(held))
             before.close()
         assert spool.committed((Round(1), seed), node) == (held, raw(case["query"]["digest"]))
         if offset in case["refused"]:
             with pytest.raises(Truncated):
-                Upload(spool, manifest(case["digest"]), int(offset), THREADS)
+                Upload(spool, manifest(case["digest"]), int(offset))
         else:
-            upload = Upload(spool, manifest(case["digest"]), int(offset), THREADS)
+            upload = Upload(spool, manifest(case["digest"]), int(offset))
             assert upload.receiver.held == int(offset)
             upload.close()

@@ -81,6 +81,19 @@ def test_new__password_file__writes_a_keystore_that_opens(
     assert path.read_bytes() == before
 
 
+def test_new__with_a_role__notes_it_and_another_use_is_a_warning(
+    tmp_path: Path, password_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "key.json"
+    words = ["account", "new", path, "--role", "payee", "--password-file", password_file, "--json"]
+    code, out, _ = flb(capsys, *words)
+    assert code == 0 and json.loads(out)["role"] == "payee" and keystore.stored_role(path) == "payee"
+    key = account.open_key(path, password_file, "owner")
+    assert capsys.readouterr().err == f"flb: {path} was made for the role payee, and acts as owner here\n"
+    assert account.open_key(path, password_file, "payee") == key
+    assert capsys.readouterr().err == ""
+
+
 def test_new__no_password_and_no_terminal__says_how_to_give_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -177,17 +190,22 @@ def test_list__folder__has_the_keystores_and_nothing_else(
     stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = stored.parent
-    keystore.create(folder / "a.json", b"x", bytes(31) + b"\x02", rounds=1_000)
+    keystore.create(folder / "a.json", b"x", bytes(31) + b"\x02", rounds=1_000, role="payee")
     (folder / "config.json").write_text('{"address": "0x12"}')
     (folder / "notes.txt").write_text("hello")
     (folder / "model.bin").write_bytes(b"{" * (account.KEYSTORE_BYTES + 1))
     (folder / "folder.json").mkdir()
     code, out, _ = flb(capsys, "account", "list", folder, "--json")
     other = "0x" + address_of(bytes(31) + b"\x02").hex()
-    expected = [{"address": other, "file": f"{folder}/a.json"}, {"address": ADDRESS, "file": str(stored)}]
+    expected = [
+        {"address": other, "role": "payee", "file": f"{folder}/a.json"},
+        {"address": ADDRESS, "role": None, "file": str(stored)},
+    ]
     assert code == 0
     assert json.loads(out) == expected
-    assert flb(capsys, "account", "list", folder)[1].splitlines()[1] == f"{ADDRESS}  {stored}"
+    assert flb(capsys, "account", "list", folder)[1].splitlines() == [
+        f"{other}  payee       {folder}/a.json", f"{ADDRESS}  -           {stored}",
+    ]  # fmt: skip
     code, _, err = flb(capsys, "account", "list", tmp_path / "none")
     assert code == 11
     assert "cannot be read" in err

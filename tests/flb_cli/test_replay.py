@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flb import events as chain
-from flb import records
+from flb import payouts, records
 from flb.records import Record
 from flb.types import Digest
 from flb_cli.replay import Report, replay
@@ -104,3 +104,31 @@ def test_replay__round_before_cannot_be_recomputed__takes_its_published_remainde
     assert [(f.round, f.what) for f in report.findings] == [
         (2, "the remainder that it starts from differs from the record before")
     ]
+
+
+def test_replay__record_with_standings_of_its_own__names_the_node(served: Served) -> None:
+    """A lying aggregator gives one node more than its score earns, with roots that fit."""
+    made = record(served, 2)
+    row = made.standings[0]
+    lied = dataclasses.replace(row, payout=row.payout + 1)
+    table = (lied, *made.standings[1:])
+    roots = {"scores_root": payouts.scores_tree(table).root, "payout_root": payouts.payout_root(table, 1)}
+    digest = served.daemon.blobs.put(records.encode(dataclasses.replace(made, standings=table, **roots)))
+    told = [
+        dataclasses.replace(event, record_digest=digest, **roots)
+        if isinstance(event, chain.ChainRoundRolled) and event.round == 2
+        else event
+        for event in served.registry.events
+    ]
+    blobs = served.daemon.blobs
+    report = replay(told, DOMAIN, lambda wanted: blobs.path(wanted) if blobs.has(wanted) else None)
+    what = f"its cumulative payout {lied.payout} in the record should be {row.payout}"
+    assert (2, row.node, what) in [(finding.round, finding.node, finding.what) for finding in report.findings]
+    assert [line["scored"] for line in report.rounds] == [True, False]
+
+
+def test_replay__record_before_cannot_be_seen__leaves_scores_unchecked(served: Served) -> None:
+    hidden = served.daemon.view.rolls[0].record_digest
+    report = replayed(served, frozenset({hidden}))
+    assert report.verdict == "partial"
+    assert "round 2: the record before cannot be seen, scores and payouts not recomputed" in report.unchecked

@@ -35,7 +35,7 @@ def node(served: Served, tmp_path: Path) -> Iterator[Daemon]:
     seen: Any = None
     made = Daemon(
         domain=DOMAIN, node=member.node, key=key_for(member), chain=seen, blobs=BlobStore(tmp_path / "blobs"),
-        folder=tmp_path, secret=bytes(32), dataset=(member.dataset_root, member.records), make_trainer=seen,
+        folder=tmp_path, secret=bytes(32), dataset=(member.dataset_root, member.records), entrance=seen, make_trainer=seen,
         stop=threading.Event(), status=lambda state, **details: None, log=served.lines.append, poll_seconds=0.02,
     )  # fmt: skip
     yield made

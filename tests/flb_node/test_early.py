@@ -10,7 +10,7 @@ from flb.errors import ChainUnavailable, Unavailable, WrongRound
 from flb.roster import RunView
 from flb.types import Address, Digest, Round, Step
 from flb_node import early
-from flb_node.uplink import Announcement
+from flb_node.answers import Announcement
 from tests.sim import MemoryRegistry, members, small_spec
 
 pytestmark = pytest.mark.unit

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One node of a run in JavaScript: joins, waits for the round, sends one update and keeps its receipt.
 //
-//     node client.mjs --rpc URL --run ADDRESS --key FILE [--deploy-block N]
+//     node client.mjs --rpc URL --run ADDRESS --key FILE [--deploy-block N] [--invite TEXT]
 //
 // It trains nothing: its update holds small fixed numbers. It breaks its first upload in the middle on purpose and goes
 // on from the committed offset. Prints one line of JSON: {"receipt": ..., "resumed_from": n}.
@@ -11,12 +11,12 @@ import { parseArgs } from "node:util";
 import { Contract, JsonRpcProvider, NonceManager, TypedDataEncoder, Wallet, ZeroAddress, verifyTypedData }
   from "ethers";
 import { connect, types } from "./channel.mjs";
-import { CHUNK, CODECS, ZERO, bytes, canonical, chunks, datasetRoot, domainOf, hex, resumeFrom, sha256, statement,
-  typeOf, update } from "./encoding.mjs";
+import { CHUNK, CODECS, NO_INVITE, ZERO, bytes, canonical, chunks, datasetRoot, domainOf, hex, inviteFrom, resumeFrom,
+  sha256, statement, typeOf, update } from "./encoding.mjs";
 
 const { values: options } = parseArgs({ options: {
   rpc: { type: "string" }, run: { type: "string" }, key: { type: "string" },
-  "deploy-block": { type: "string", default: "0" },
+  "deploy-block": { type: "string", default: "0" }, invite: { type: "string" },
 } });
 const ABI = JSON.parse(readFileSync(new URL("../../flb/chain/abi/FLBRun.json", import.meta.url))).abi;
 const WAIT_MS = 120_000;
@@ -53,8 +53,8 @@ async function enter() {
   ]))]);
   const root = datasetRoot(node, records);
   const { status, datasets } = await contract.member(wallet.address);
-  if (Number(status) !== 1) await mined(contract.join(ZeroAddress));
-  if (Number(status) !== 1 || Number(datasets) === 0) await mined(contract.registerDataset(root, records.length));
+  if (Number(status) !== 1) await mined(contract.join(ZeroAddress, options.invite ? inviteFrom(options.invite) : NO_INVITE));
+  if (Number(status) !== 1 || Number(datasets) === 0) await mined(contract.registerDataset(wallet.address, root, records.length));
   return { root, count: records.length };
 }
 

@@ -31,11 +31,42 @@ export const TYPES = {
     "bytes32 datasetRoot,uint64 weight,bytes32 manifest"),
   Session: fields("address node,bytes32 nonce,bytes32 certDigest,uint40 expires"),
   Statement: fields("bytes32 kind,bytes32 digest"),
+  Join: fields("address node,address payee,uint32 seq,uint40 deadline"),
+  Leave: fields("address node,uint32 seq,uint40 deadline"),
+  RotateKey: fields("address node,address key,uint32 seq,uint40 deadline"),
+  RegisterDataset: fields("address node,bytes32 root,uint64 records,uint32 seq,uint40 deadline"),
+  RevokeDataset: fields("address node,bytes32 root,uint32 seq,uint40 deadline"),
+  Invite: fields("address node,uint16 removals,uint40 deadline"),
 };
 /** The one type that is signed; ethers refuses types that the primary one does not use. */
 export const typeOf = (name) => ({ [name]: TYPES[name] });
 export const domainOf = (chainId, run) => ({ name: "FLBRun", version: "1", chainId, verifyingContract: run });
 export const statement = (kind, payload) => ({ kind: keccak256(Buffer.from(kind)), digest: keccak256(payload) });
+
+// --- membership: compact signatures of EIP-2098, and an invite as text
+
+/** r ‖ s ‖ v as r ‖ vs. */
+export function compact(signature) {
+  const out = Buffer.from(bytes(signature).subarray(0, 64));
+  if (bytes(signature)[64] === 28) out[32] |= 0x80;
+  return out;
+}
+
+/** The invite that a line of `flb chain invite` holds, as the contract takes it. */
+export function inviteFrom(text) {
+  let value = 0n, bits = 0n;
+  for (const letter of text.trim().toLowerCase()) {
+    const five = "abcdefghijklmnopqrstuvwxyz234567".indexOf(letter);
+    if (five < 0) throw new Error("the invite holds a sign that is none of base32");
+    [value, bits] = [(value << 5n) | BigInt(five), bits + 5n];
+  }
+  const raw = Buffer.from((value >> (bits % 8n)).toString(16).padStart(Number(bits / 8n) * 2, "0"), "hex");
+  const body = raw.subarray(0, -4);
+  if (body.length !== 70 || body[0] !== 1) throw new Error("the invite has another form");
+  if (!keccak256(body).subarray(0, 4).equals(raw.subarray(-4))) throw new Error("the invite is not whole");
+  return { deadline: body.readUIntBE(1, 5), r: hex(body.subarray(6, 38)), vs: hex(body.subarray(38)) };
+}
+export const NO_INVITE = { deadline: 0, r: hex(Buffer.alloc(32)), vs: hex(Buffer.alloc(32)) };
 
 // --- codecs: numbers as they are signed, entries of a container, bytes of values
 

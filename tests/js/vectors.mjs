@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
 import { AbiCoder, TypedDataEncoder, Wallet, verifyTypedData } from "ethers";
 import { types } from "./channel.mjs";
-import { CODECS, bytes, canonical, chunks, container, datasetRoot, dither, ditherKey, domainOf, hex, keccak256, leaf, resumeFrom, root,
-  sha256, statement, typeOf, uint64, update, updateLeaf, updatesRoot } from "./encoding.mjs";
+import { CODECS, bytes, canonical, chunks, compact, container, datasetRoot, dither, ditherKey, domainOf, hex, inviteFrom, keccak256, leaf,
+  resumeFrom, root, sha256, statement, typeOf, uint64, update, updateLeaf, updatesRoot } from "./encoding.mjs";
 
 const FOLDER = new URL("../../proto/vectors/", import.meta.url);
 const same = (data, expected) => assert.equal(typeof data === "string" ? data : hex(data), expected);
@@ -63,6 +63,20 @@ function checkRecord({ record, blob, sha256: digest }) {
     return updateLeaf(...[manifest.node].map(bytes), weight, ...[manifest.digest, tensorRoot, datasetRoot].map(bytes));
   });
   same(updatesRoot(leaves), record.updates_root);
+  for (const [column, held] of [["total", record.scores_root], ["payout", record.payout_root]]) {
+    same(standardTree(record.standings.map((row) => [row.node, row[column]]))[0], held);
+  }
+}
+
+/** Trees of scores and payouts, as docs/protocol.md has them. */
+const pair = (one, other) => keccak256(Buffer.concat(Buffer.compare(one, other) < 0 ? [one, other] : [other, one]));
+const standardLeaf = (entry) =>
+  keccak256(keccak256(bytes(AbiCoder.defaultAbiCoder().encode(["address", "uint256"], entry))));
+function standardTree(entries) {
+  const leaves = entries.map(standardLeaf).sort(Buffer.compare), nodes = Array(2 * leaves.length - 1);
+  leaves.forEach((one, index) => { nodes[nodes.length - 1 - index] = one; });
+  for (let at = leaves.length - 2; at >= 0; at -= 1) nodes[at] = pair(nodes[2 * at + 1], nodes[2 * at + 2]);
+  return nodes.map(hex);
 }
 
 const TREES = {
@@ -117,6 +131,15 @@ const TOPICS = {
     same(await new Wallet(one.key).signTypedData(one.domain, type, one.message), one.signature);
     same(verifyTypedData(one.domain, type, one.message, one.signature).toLowerCase(), one.signer);
   },
+  async membership(one) {
+    await this.eip712(one);
+    same(compact(one.signature), one.compact);
+    if (one.text) {
+      const { deadline, r, vs } = inviteFrom(one.text);
+      assert.equal(deadline, one.message.deadline);
+      same(Buffer.concat([bytes(r), bytes(vs)]), one.compact);
+    }
+  },
   merkle(one) {
     same(TREES[one.tree](one), one.root);
   },
@@ -128,6 +151,15 @@ const TOPICS = {
   record(one) {
     if (one.record) checkRecord(one);
     else same(one.rolled ? wordsHash(ROLL, one.rolled) : wordsHash(VOID, one.voided), one.hash);
+  },
+  standard_tree(one) {
+    const tree = standardTree(one.entries);
+    assert.deepEqual(tree, one.tree);
+    same(tree[0], one.root);
+    for (const [index, entry] of one.entries.entries()) {
+      same(one.tree[one.places[index]], hex(standardLeaf(entry)));
+      same(one.proofs[index].map(bytes).reduce(pair, standardLeaf(entry)), one.root);
+    }
   },
   update(one) {
     const spec = JSON.parse(one.spec);

@@ -10,7 +10,7 @@ from flb import events
 from flb.chain import abi
 from flb.chain.deploy import Settings
 from flb.chain.events import CLASSES
-from flb.chain.rpc import refusal
+from flb.chain.refusal import REMEDIES, error_name, refusal
 from flb.chain.sender import calldata
 from flb.merkle import keccak256
 
@@ -22,7 +22,7 @@ FACTORY = abi.load("FLBFactory")
 
 def test_load__run__has_every_event_that_is_decoded_and_no_other_of_its_own() -> None:
     names = {item.name for item in RUN.events.values()}
-    inherited = {"Initialized", "OwnershipTransferStarted", "OwnershipTransferred"}
+    inherited = {"EIP712DomainChanged", "Initialized", "OwnershipTransferStarted", "OwnershipTransferred"}
     assert names - inherited == set(CLASSES)
 
 
@@ -60,18 +60,50 @@ def test_load__unknown_name__is_a_mistake_of_the_program() -> None:
 
 
 def test_calldata__call_with_arguments__is_selector_and_words() -> None:
-    data = calldata("FLBRun", "registerDataset", b"\x07" * 32, 5)
-    assert data == keccak256(b"registerDataset(bytes32,uint64)")[:4] + b"\x07" * 32 + (5).to_bytes(32, "big")
+    data = calldata("FLBRun", "registerDataset", b"\x0a" * 20, b"\x07" * 32, 5)
+    head = keccak256(b"registerDataset(address,bytes32,uint64)")[:4] + bytes(12) + b"\x0a" * 20
+    assert data == head + b"\x07" * 32 + (5).to_bytes(32, "big")
 
 
-def test_refusal__every_custom_error__is_decoded_with_name_and_values() -> None:
-    samples = {"address": "0x" + "0a" * 20, "uint32": 7, "uint40": 9, "string": "spec"}
-    own = [item for item in RUN.errors.values() if item.name.startswith("FLB")]
-    assert len(own) == 8
-    for item in own:
-        values = tuple(samples[kind] for kind in item.inputs)
+SAMPLES = {"address": "0x" + "0a" * 20, "uint32": 7, "uint40": 9, "uint256": 10**18, "string": "spec"}
+
+
+def test_refusal__every_error_of_every_contract__is_decoded_with_the_names_of_its_arguments() -> None:
+    known = {name for contract in abi.CONTRACTS for name in (e.name for e in abi.load(contract).errors.values())}
+    assert {item.name for item in abi.errors().values()} == known | {"Error", "Panic"}
+    assert {
+        "FLBReplayed",
+        "OwnableUnauthorizedAccount",
+        "ERC20InsufficientBalance",
+        "SafeERC20FailedOperation",
+    } <= known
+    for item in abi.errors().values():
+        values = tuple(SAMPLES[kind] for kind in item.inputs)
         refused = refusal(item.signature[:4] + encode(item.inputs, values))
         assert (refused.name, refused.values) == (item.name, values)
+        shown = ", ".join(f"{name}={value}" for name, value in zip(item.names, values, strict=True))
+        assert f"refused the transaction with {item.name}({shown})" in str(refused)
+
+
+def test_refusal__replayed_message__says_both_numbers_and_what_to_do() -> None:
+    data = keccak256(b"FLBReplayed(uint32,uint32)")[:4] + encode(["uint32", "uint32"], [3, 5])
+    expected = "the contract refused the transaction with FLBReplayed(seq=3, stored=5): sign again with a higher seq"
+    assert str(refusal(data)) == expected
+
+
+def test_refusal__standard_errors__have_the_known_selectors() -> None:
+    # https://docs.soliditylang.org names these two
+    assert abi.errors()[bytes.fromhex("08c379a0")].name == "Error"
+    assert abi.errors()[bytes.fromhex("4e487b71")].name == "Panic"
+
+
+def test_remedies__each__is_of_an_error_that_there_is() -> None:
+    assert set(REMEDIES) <= {item.name for item in abi.errors().values()}
+
+
+def test_error_name__selector_of_a_skipped_message__is_its_name_or_hex() -> None:
+    assert error_name(keccak256(b"FLBExpired(uint40)")[:4]) == "FLBExpired"
+    assert error_name(b"\xde\xad\xbe\xef") == "0xdeadbeef"
 
 
 @pytest.mark.parametrize("tail", [b"", b"\x01", bytes(31)], ids=["none", "one byte", "a byte short"])

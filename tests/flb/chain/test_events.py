@@ -23,9 +23,11 @@ ITEMS = {item.name: item for item in abi.load("FLBRun").events.values()}
 SAMPLES: dict[str, Any] = {
     "address": b"\x0a" * 20,
     "bytes32": b"\x32" * 32,
+    "bytes4": b"\x04" * 4,
     "uint32": 2**32 - 1,
     "uint40": 2**40 - 1,
     "uint64": 2**64 - 1,
+    "uint256": 2**256 - 1,
     "string": "flb.example:7400 ü",
     "bool": True,
 }
@@ -82,6 +84,11 @@ def test_from_json__written_event__comes_back_and_is_hex_in_json(name: str) -> N
 @pytest.mark.parametrize("name", CLASSES)
 def test_from_json__field_missing_or_of_another_type__is_refused(name: str) -> None:
     line = to_json(an_event(name))
+    for key in line["args"]:
+        args = {other: value for other, value in line["args"].items() if other != key}
+        for other in (args, {**args, key: None}):
+            with pytest.raises((KeyError, ValueError, TypeError)):
+                from_json({**line, "args": other})
     for key in line:
         with pytest.raises(KeyError):
             from_json({other: value for other, value in line.items() if other != key})

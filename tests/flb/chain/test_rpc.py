@@ -11,8 +11,9 @@ from eth_abi.abi import encode
 
 from flb.chain import local
 from flb.chain.deploy import Settings, create_run
+from flb.chain.refusal import fault
 from flb.chain.registry import Registry, call_view, find_deploy_block
-from flb.chain.rpc import Rpc, _fault
+from flb.chain.rpc import Rpc
 from flb.chain.sender import Sender
 from flb.errors import ChainUnavailable, ContractRefused, FLBError, LostChain, Refused
 from flb.merkle import keccak256
@@ -36,7 +37,7 @@ REFUSED = {
 @pytest.mark.unit
 @pytest.mark.parametrize(("error", "name"), REFUSED.values(), ids=REFUSED)
 def test_fault__refusal__has_the_name_of_its_reason(error: Any, name: str) -> None:
-    found = _fault("http://chain", error)
+    found = fault("http://chain", error)
     assert isinstance(found, ContractRefused)
     assert found.name == name
 
@@ -44,7 +45,7 @@ def test_fault__refusal__has_the_name_of_its_reason(error: Any, name: str) -> No
 @pytest.mark.unit
 @pytest.mark.parametrize("error", [{"code": -32005, "message": "too many requests"}, "busy", {}, ["odd"], 5])
 def test_fault__any_other_error__is_chain_unavailable(error: Any) -> None:
-    assert isinstance(_fault("http://chain", error), ChainUnavailable)
+    assert isinstance(fault("http://chain", error), ChainUnavailable)
 
 
 ANSWERS = {

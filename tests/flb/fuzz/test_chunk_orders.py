@@ -5,7 +5,6 @@ import hashlib
 import shutil
 import tempfile
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -32,7 +31,6 @@ BLOBS = (HONEST, OTHER, POISON)
 """Two that are legal, and one whose digest is right and whose last scale is none."""
 MANIFESTS = tuple(manifest_for(SPEC, OPENING, MEMBER, blob) for blob in BLOBS)
 NAME = name_of(OPENING)
-THREADS = ThreadPoolExecutor(1)
 PLACES = st.integers(0, len(HONEST) + 10)
 
 
@@ -65,9 +63,9 @@ class Streams(RuleBasedStateMachine):
             self.held, self.digest = b"", b""
         if offset != len(self.held):
             with pytest.raises(errors.Truncated):
-                Upload(self.spool, manifest, offset, THREADS)
+                Upload(self.spool, manifest, offset)
             return
-        self.newest = Upload(self.spool, manifest, offset, THREADS)
+        self.newest = Upload(self.spool, manifest, offset)
         self.streams.append(self.newest)
         self.digest = manifest.digest
         assert self.newest.receiver.held == len(self.held)
@@ -187,7 +185,7 @@ def test_upload__opened_from_many_threads_at_once__one_stream_is_left_and_the_bl
 
         def begin(streams: list[Upload] = streams, start: threading.Barrier = start) -> None:
             start.wait()
-            streams.append(Upload(spool, MANIFESTS[0], 0, THREADS))
+            streams.append(Upload(spool, MANIFESTS[0], 0))
 
         threads = [threading.Thread(target=begin) for _ in range(4)]
         for thread in threads:

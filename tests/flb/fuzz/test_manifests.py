@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from flb import admission, errors, identity, records
 from flb import spec as specs
 from flb.merkle import keccak256
+from flb.payouts import Standing
 from flb.types import ZERO_DIGEST, Admitted, Digest, Step
 from flb.v1 import aggregator_service_pb2 as pb
 from flb.wire import frames, messages
@@ -184,7 +185,17 @@ def record() -> records.Record:
         manifest = manifest_for(SPEC, OPENING, member, member.node)
         admitted.append(Admitted(manifest, signed(manifest, key_for(member)), 50, b"\x11" * 65))
     closing = records.Closing(tuple(admitted), (), (members(3)[2].node,))
-    return records.make(DOMAIN, Digest(b"\x01" * 32), OPENING, ZERO_DIGEST, closing, Digest(keccak256(b"a")))
+    rows = tuple(Standing(item.node, 1, 2**70, 2**255) for item in admitted)
+    return records.make(
+        DOMAIN,
+        Digest(b"\x01" * 32),
+        OPENING,
+        ZERO_DIGEST,
+        closing,
+        Digest(keccak256(b"a")),
+        standings=rows,
+        round_payout=1,
+    )
 
 
 RECORD = records.encode(record())

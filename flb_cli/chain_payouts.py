@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`flb chain activate-payout` and `flb chain cancel-payout`: what anybody, and what the owner, may do with a payout."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flb.errors import Unavailable
+from flb.types import Round
+
+if TYPE_CHECKING:
+    from flb.chain.sender import Mined
+
+
+def register(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verbs."""
+    from flb_cli.chain import add_reader
+
+    for name, text, function in (
+        ("activate-payout", "make the newest payout that is due claimable; anybody may", activate),
+        ("cancel-payout", "keep the payout of a round from being activated, as the run's owner", cancel),
+    ):
+        verb = add_reader(verbs, name, text)
+        if function is cancel:
+            verb.add_argument("round", type=int, metavar="ROUND", help="a sealed round whose payout is not active")
+        verb.add_argument("--keystore", type=Path, required=True, metavar="FILE", help="keystore of who sends it")
+        verb.add_argument(
+            "--password-file", type=Path, metavar="FILE", help="file with its password (or FLB_PASSWORD_FILE)"
+        )
+        verb.set_defaults(run=function)
+
+
+def activate(arguments: argparse.Namespace) -> int:
+    """Activate the newest due payout. Raises Unavailable where none is."""
+    from datetime import UTC, datetime
+
+    from flb.chain import payout_calls
+    from flb.chain.rpc import Rpc
+    from flb.roster import fold
+    from flb.types import Domain
+    from flb_cli.claim import due_payouts, sender_of
+    from flb_cli.verify import read_chain
+
+    rpc = Rpc(arguments.rpc)
+    view = fold(read_chain(arguments.rpc, Domain(rpc.chain_id(), arguments.contract), None))
+    terms = payout_calls.read_terms(rpc, arguments.contract)
+    due, waiting = due_payouts(view, terms, payout_calls.read_time(rpc))
+    if not due:
+        remedy = "flb scores shows what nodes earned"
+        if waiting:
+            when = datetime.fromtimestamp(terms.due(waiting[0]), UTC)
+            remedy = f"that of round {waiting[0].round} is due at {when:%Y-%m-%d %H:%M:%S} UTC"
+        raise Unavailable("no payout is due", remedy)
+    sender = sender_of(rpc, arguments.contract, arguments)
+    mined = payout_calls.activate(sender, due[-1], view.openings[due[-1].round].previous)
+    report(arguments, mined, due[-1].round, "is active")
+    return 0
+
+
+def cancel(arguments: argparse.Namespace) -> int:
+    """Cancel the payout of a round."""
+    from flb.chain import payout_calls
+    from flb.chain.registry import Registry
+    from flb.chain.rpc import Rpc
+    from flb.types import Domain
+    from flb_cli.claim import sender_of
+
+    rpc = Rpc(arguments.rpc)
+    Registry(rpc, Domain(rpc.chain_id(), arguments.contract), 0).check_run()
+    mined = payout_calls.cancel(sender_of(rpc, arguments.contract, arguments), Round(arguments.round))
+    report(arguments, mined, Round(arguments.round), "is cancelled; the next round's payout includes what it held")
+    return 0
+
+
+def report(arguments: argparse.Namespace, mined: "Mined", number: Round, done: str) -> None:
+    """Say what was sent."""
+    result = {"round": number, "tx": "0x" + mined.tx.hex(), "block": mined.block.number, "gas_used": mined.gas_used}
+    if arguments.json:
+        print(json.dumps(result))
+    else:
+        print(f"the payout of round {number} {done}: transaction {result['tx']}, {mined.gas_used} gas")

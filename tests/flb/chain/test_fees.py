@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fees bear full blocks, and a replacement is one for every node."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flb.chain.fees import Fees, market, raised
+
+pytestmark = pytest.mark.unit
+
+WEI = st.integers(0, 10**13)
+
+
+@given(st.builds(Fees, WEI, WEI), st.integers(0, 10**12))
+def test_raised__any_fees__are_an_eighth_higher_and_no_less_than_the_market(old: Fees, base_fee: int) -> None:
+    asked = market(base_fee)
+    new = raised(old, asked)
+    assert new.most * 8 >= old.most * 9 and new.tip * 8 >= old.tip * 9
+    assert new.most >= asked.most and new.tip >= asked.tip
+    assert new.most <= max(asked.most, old.most * 9 // 8 + 1)
+
+
+@given(st.integers(0, 10**12))
+def test_market__five_full_blocks__still_cover_the_base_fee(base_fee: int) -> None:
+    grown = base_fee
+    for _ in range(5):
+        grown += grown // 8
+    assert market(base_fee).most - market(base_fee).tip >= grown
