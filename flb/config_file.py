@@ -125,6 +125,10 @@ class Reader:
         if hasattr(kind, "__dataclass_fields__"):
             return self.section(kind, node, key + ".")
         options = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+        if isinstance(node, yaml.MappingNode):
+            for option in options:
+                if hasattr(option, "__dataclass_fields__"):
+                    return self.section(option, node, key + ".")
         written = str(node.value) if isinstance(node, yaml.ScalarNode) else ""
         try:
             plain = yaml.SafeLoader("").construct_object(node, deep=True)
