@@ -20,6 +20,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise BadMessage(f"--max-tokens is {arguments.max_tokens}", "give at least 1")
     if arguments.json and arguments.prompt is None:
         raise BadMessage("--json prints one answer", "give --prompt too")
+    from flb_node.threads import configure_threads
+
+    configure_threads(None, nodes_here=1)  # before torch is imported, which reads them
     model, tokenizer = load(arguments.base, arguments.adapter, arguments.device)
     talk = Conversation(model, tokenizer, arguments.max_tokens, arguments.temperature)
     if arguments.prompt is not None:
@@ -43,13 +46,10 @@ def load(base: Path, adapter: Path | None, device: str = "auto") -> tuple[Any, A
     """Model and tokenizer, ready to answer. Raises ModelMissing or WrongBaseModel."""
     from flb import base_model
     from flb_cli.model_merge import check_adapter, with_adapter
-    from flb_node.threads import configure_threads
 
     base_model.weight_files(base)
     if adapter is not None:
         check_adapter(adapter)
-    configure_threads(None, nodes_here=1)  # before torch is imported, which reads them
-
     import torch
 
     from flb_node.base import load_model, load_tokenizer, use_configured_threads

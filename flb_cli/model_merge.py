@@ -23,6 +23,9 @@ LEFT_OUT = frozenset({".safetensors", ".bin", ".gguf", ".pt", ".pth", ".onnx", "
 
 def run(arguments: argparse.Namespace) -> int:
     """Merge and say how."""
+    from flb_node.threads import configure_threads
+
+    configure_threads(None, nodes_here=1)  # before torch is imported, which reads them
     how = merge(
         arguments.base, arguments.adapter, arguments.out, dtype=arguments.dtype, dequantize=arguments.dequantize
     )
@@ -41,8 +44,6 @@ def merge(base: Path, adapter: Path, out: Path, *, dtype: str = "base", dequanti
     Raises ModelMissing (no base, no adapter), WrongBaseModel (damaged, or of another model), Refused (the base is
     quantized and `dequantize` is not set), NotAllowedHere (`out` exists).
     """
-    from flb_node.threads import configure_threads
-
     check_adapter(adapter)
     base_model.weight_files(base)
     quantized = _quantization(base)
@@ -51,7 +52,6 @@ def merge(base: Path, adapter: Path, out: Path, *, dtype: str = "base", dequanti
             f"the base model in {base} is quantized ({quantized}), and merging into it would round the adapter away",
             "merge into the unquantized model, or pass --dequantize to merge into a bfloat16 copy",
         )
-    configure_threads(None, nodes_here=1)
     with new_folder(out) as part:
         kept = str(base_model.configuration(base).get("dtype") or base_model.configuration(base).get("torch_dtype"))
         chosen = kept if dtype == "base" and kept in ("float32", "bfloat16", "float16") else dtype

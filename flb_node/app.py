@@ -29,7 +29,7 @@ from flb.roster import RunView
 from flb.spec import RunSpec
 from flb.store import BlobStore, lock_folder
 from flb.types import ZERO_ADDRESS, Address, Digest, Domain
-from flb_node import commitment, data
+from flb_node import commitment, data, remote_code
 from flb_node.daemon import Daemon
 from flb_node.entrance import Entrance
 from flb_node.pipeline import Tensors, Train

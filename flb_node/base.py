@@ -34,9 +34,7 @@ def use_configured_threads() -> None:
         torch.set_num_threads(int(count))
 
 
-def load_model(
-    folder: Path, dtype: torch.dtype, placement: Placement, runs_code: bool = False
-) -> PreTrainedModel:
+def load_model(folder: Path, dtype: torch.dtype, placement: Placement, runs_code: bool = False) -> PreTrainedModel:
     """The weights in `dtype` on their device, in evaluation mode; `runs_code` lets the folder's own classes run.
 
     Raises Refused for an architecture that is code of the folder and may not run, ModelMissing without a folder of safetensors, WrongBaseModel if transformers can't load it or if a weight is

@@ -150,9 +150,7 @@ def load(
     return LocalTrainer(model, tokenizer, weights, place.device, dtype, measured)
 
 
-def _attach(
-    base_dir: Path, dtype: str, place: Placement, lora: LoraSpec, seed: int, runs_code: bool
-) -> PeftModel:
+def _attach(base_dir: Path, dtype: str, place: Placement, lora: LoraSpec, seed: int, runs_code: bool) -> PeftModel:
     """The base in `dtype` with a LoRA adapter in float32 (peft casts its input, and its output back)."""
     model = base.load_model(base_dir, getattr(torch, dtype), place, runs_code)
     torch.manual_seed(seed)
