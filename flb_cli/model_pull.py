@@ -36,14 +36,18 @@ def pull(repo: str, folder: Path, revision: str | None, ignore: Sequence[str]) -
     """
     try:
         import huggingface_hub as hub
+        from huggingface_hub.utils import disable_progress_bars, logging
     except ImportError as error:
         raise MissingTool("huggingface_hub is not installed", "run: pip install 'flb[node]'") from error
+    logging.set_verbosity_error()  # a broken connection is tried again, without a word between
     if not sys.stderr.isatty():
-        hub.utils.disable_progress_bars()
+        disable_progress_bars()
     translate = _translator(repo, revision, folder)
     try:
-        commit = str(hub.HfApi().model_info(repo, revision=revision).sha)
-        hub.snapshot_download(repo, revision=commit, local_dir=folder, ignore_patterns=list(ignore) or None)
+        commit = str(hub.HfApi(endpoint=endpoint()).model_info(repo, revision=revision).sha)
+        hub.snapshot_download(
+            repo, revision=commit, local_dir=folder, ignore_patterns=list(ignore) or None, endpoint=endpoint()
+        )
     except Exception as error:
         raise translate(error) from error
     write_note(folder, repo, commit)
@@ -52,14 +56,15 @@ def pull(repo: str, folder: Path, revision: str | None, ignore: Sequence[str]) -
 
 def _translator(repo: str, revision: str | None, folder: Path) -> Callable[[Exception], Exception]:
     """What each error of huggingface_hub and of its transport means to the user; others stay what they are."""
-    import httpx
     from huggingface_hub import errors as hub
+
+    transport = hub.HfHubHTTPError.__bases__  # of httpx or of its successor, whichever this version speaks through
 
     def translate(error: Exception) -> FLBError | Exception:
         if isinstance(error, hub.GatedRepoError):
             return ModelMissing(
                 f"{repo} is gated: its owner asks you to accept a licence",
-                f"accept it on https://huggingface.co/{repo}, then run: hf auth login",
+                f"accept it on {endpoint()}/{repo}, then run: hf auth login",
             )
         if isinstance(error, hub.RevisionNotFoundError):
             return ModelMissing(f"{repo} has no revision {revision}", "name a branch, a tag or a commit of it")
@@ -72,14 +77,19 @@ def _translator(repo: str, revision: str | None, folder: Path) -> Callable[[Exce
             return Refused(f"{repo!r} is no name of a repository", "write owner/name")
         if isinstance(error, hub.OfflineModeIsEnabled):
             return Unavailable("HF_HUB_OFFLINE forbids downloads", f"unset it, or copy the model into {folder}")
-        if isinstance(error, OSError | httpx.HTTPError) and not _of_the_disk(error):
+        if isinstance(error, (OSError, *transport)) and not _of_the_disk(error):
             return Unavailable(
-                f"the hub at {os.environ.get('HF_ENDPOINT', 'https://huggingface.co')} does not answer",
+                f"the hub at {endpoint()} does not answer",
                 f"try again when you are online, it goes on where it stopped; or copy the model into {folder}",
             )
         return error
 
     return translate
+
+
+def endpoint() -> str:
+    """The hub: huggingface.co, or the mirror that HF_ENDPOINT names."""
+    return os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
 
 
 def _of_the_disk(error: Exception) -> bool:
