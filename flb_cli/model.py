@@ -28,6 +28,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     verb.add_argument(
         "--dequantize", action="store_true", help="merge a quantized base into a bfloat16 copy; refused without this"
     )
+    _add_trust(verb)
     verb.set_defaults(run=_merge)
 
     verb = _verb(verbs, "export", "write a run's adapter as a PEFT folder with a model card")
@@ -46,6 +47,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     verb.add_argument("--max-tokens", type=int, default=256, metavar="N", help="longest answer (default: 256)")
     verb.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto")
     verb.add_argument("--temperature", type=float, default=0.0, help="0, the default, always takes the likeliest token")
+    _add_trust(verb)
     verb.set_defaults(run=_chat)
 
 
@@ -55,6 +57,12 @@ def _verb(
     verb = verbs.add_parser(name, help=text, description=text)
     verb.add_argument("--json", action="store_true", help="print the result as JSON")
     return verb
+
+
+def _add_trust(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--trust-remote-code", metavar="REPO@COMMIT", help="whose code in the base's folder may run (default: none)"
+    )
 
 
 def _pull(arguments: argparse.Namespace) -> int:

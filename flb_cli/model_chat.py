@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flb.errors import BadMessage
+from flb_node import remote_code
 
 Write = Callable[[str], None]
 
@@ -23,7 +24,10 @@ def run(arguments: argparse.Namespace) -> int:
     from flb_node.threads import configure_threads
 
     configure_threads(None, nodes_here=1)  # before torch is imported, which reads them
-    model, tokenizer = load(arguments.base, arguments.adapter, arguments.device)
+    model, tokenizer = load(
+        arguments.base, arguments.adapter, arguments.device,
+        remote_code.allowed_by_argument(arguments.base, arguments.trust_remote_code),
+    )  # fmt: skip
     talk = Conversation(model, tokenizer, arguments.max_tokens, arguments.temperature)
     if arguments.prompt is not None:
         start = time.perf_counter()
@@ -42,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def load(base: Path, adapter: Path | None, device: str = "auto") -> tuple[Any, Any]:
+def load(base: Path, adapter: Path | None, device: str = "auto", runs_code: bool = False) -> tuple[Any, Any]:
     """Model and tokenizer, ready to answer. Raises ModelMissing or WrongBaseModel."""
     from flb import base_model
     from flb_cli.model_merge import check_adapter, with_adapter
@@ -57,8 +61,8 @@ def load(base: Path, adapter: Path | None, device: str = "auto") -> tuple[Any, A
 
     use_configured_threads()
     place = placement(device, torch.cuda.device_count(), torch.backends.mps.is_available())
-    tokenizer = load_tokenizer(base)
-    model = load_model(base, torch.float32 if place.device == "cpu" else torch.bfloat16, place)
+    tokenizer = load_tokenizer(base, runs_code)
+    model = load_model(base, torch.float32 if place.device == "cpu" else torch.bfloat16, place, runs_code)
     return (model if adapter is None else with_adapter(model, adapter)), tokenizer
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from flb import base_model
 from flb.errors import ModelMissing, Refused, WrongBaseModel
 from flb_cli.new_folder import new_folder
+from flb_node import remote_code
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 LEFT_OUT = frozenset({".safetensors", ".bin", ".gguf", ".pt", ".pth", ".onnx", ".msgpack", ".h5", ".md"})
@@ -27,8 +28,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     configure_threads(None, nodes_here=1)  # before torch is imported, which reads them
     how = merge(
-        arguments.base, arguments.adapter, arguments.out, dtype=arguments.dtype, dequantize=arguments.dequantize
-    )
+        arguments.base, arguments.adapter, arguments.out, dtype=arguments.dtype, dequantize=arguments.dequantize,
+        runs_code=remote_code.allowed_by_argument(arguments.base, arguments.trust_remote_code),
+    )  # fmt: skip
     result = {"folder": str(arguments.out), **how}
     if arguments.json:
         print(json.dumps(result))
@@ -38,8 +40,10 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def merge(base: Path, adapter: Path, out: Path, *, dtype: str = "base", dequantize: bool = False) -> dict[str, Any]:
-    """Write `base` + `adapter` to `out`, a new folder; returns what was done.
+def merge(
+    base: Path, adapter: Path, out: Path, *, dtype: str = "base", dequantize: bool = False, runs_code: bool = False
+) -> dict[str, Any]:
+    """Write `base` + `adapter` to `out`, a new folder; returns what was done. `runs_code` is `load_model`'s.
 
     Raises ModelMissing (no base, no adapter), WrongBaseModel (damaged, or of another model), Refused (the base is
     quantized and `dequantize` is not set), NotAllowedHere (`out` exists).
@@ -56,14 +60,15 @@ def merge(base: Path, adapter: Path, out: Path, *, dtype: str = "base", dequanti
         kept = str(base_model.configuration(base).get("dtype") or base_model.configuration(base).get("torch_dtype"))
         chosen = kept if dtype == "base" and kept in ("float32", "bfloat16", "float16") else dtype
         chosen = "bfloat16" if quantized else "float32" if chosen == "base" else chosen
-        model = load(base, chosen, bool(quantized))
+        model = load(base, chosen, bool(quantized), runs_code)
         tuned = with_adapter(model, adapter)
         modules = sum(name.endswith(".lora_A.default") for name, _ in tuned.named_modules())
         try:
             merged = tuned.merge_and_unload(safe_merge=True)
         except ValueError as error:  # peft looks for NaN
             raise WrongBaseModel(f"the adapter in {adapter} holds NaN", "take the adapter of another step") from error
-        merged.save_pretrained(part)
+        # transformers cannot undo, name by name, how it read quantized weights; the expanded ones go as they are
+        merged.save_pretrained(part, save_original_format=not quantized)
         _copy_rest(base, part)
     return {"dtype": chosen, "modules": modules, "dequantized": quantized}
 
@@ -75,14 +80,14 @@ def check_adapter(folder: Path) -> None:
             raise ModelMissing(f"{folder} holds no {' or '.join(names)}", "name the folder of a PEFT adapter")
 
 
-def load(base: Path, dtype: str, quantized: bool = False) -> Any:
+def load(base: Path, dtype: str, quantized: bool, runs_code: bool) -> Any:
     """The base on the CPU; a quantized one is expanded to `dtype`. Raises as `flb_node.base.load_model`."""
     import torch
 
     from flb_node.base import load_model
     from flb_node.devices import CPU
 
-    model = load_model(base, getattr(torch, dtype), CPU)
+    model = load_model(base, getattr(torch, dtype), CPU, runs_code)
     if quantized:
         model = model.dequantize(dtype=getattr(torch, dtype)).to(getattr(torch, dtype))
     return model

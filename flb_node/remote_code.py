@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flb import base_model
-from flb.errors import Refused, WrongBaseModel
+from flb.errors import ConfigError, Refused, WrongBaseModel
 from flb.store import digest_of_file, write_atomic
 
 NOTE = "flb-source.json"
@@ -56,11 +56,20 @@ def allowed(folder: Path, name: str | None, revision: str | None) -> bool:
     return True
 
 
+def allowed_by_argument(folder: Path, text: str | None) -> bool:
+    """`allowed` for REPO@COMMIT on a command line, or None. Raises ConfigError for another form."""
+    name, at, revision = (text or "").partition("@")
+    if text is not None and not (name and at and revision):
+        raise ConfigError(f"--trust-remote-code is {text!r}", "give REPO@COMMIT, as flb model pull prints them")
+    return allowed(folder, name or None, revision or None)
+
+
 def refusal(folder: Path) -> Refused:
     """The sentence for a folder whose architecture is code that nobody allowed."""
     return Refused(
         f"the base model in {folder} brings code of its own ({base_model.model_type(folder) or 'no model_type'})",
-        "choose a model that transformers knows, or allow this one by name and revision in model.trust_remote_code",
+        "choose a model that transformers knows, or allow this one by name and revision in model.trust_remote_code "
+        "of the config, or --trust-remote-code",
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from flb_cli.main import main
 from flb_node import remote_code
@@ -20,6 +21,12 @@ FILES = {
     "model-q4.gguf": b"GGUF",
     "modeling.py": b"x = 1\n",
 }
+
+
+@pytest.fixture(autouse=True)
+def online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests of nodes take this process offline, as a node does."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
 
 
 @pytest.fixture
@@ -89,3 +96,11 @@ def test_pull__offline__is_one_sentence(
         "does not answer: try again when you are online, it goes on where"
         in json.loads(capsys.readouterr().out)["error"]
     )
+
+
+def test_pull__taken_offline_by_the_environment__names_the_variable(
+    served: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert pull(tmp_path) == 60
+    assert "HF_HUB_OFFLINE forbids downloads: unset it" in json.loads(capsys.readouterr().out)["error"]
