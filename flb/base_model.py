@@ -43,9 +43,12 @@ def tensors(folder: Path) -> tuple[TensorSpec, ...]:
     return tuple(found)
 
 
-def configuration(folder: Path) -> dict[str, Any]:
-    """config.json of a model folder; empty without one. Raises WrongBaseModel if it is not a JSON object."""
-    path = folder / "config.json"
+def configuration(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """config.json of a model folder, or another file of its kind; empty without it.
+
+    Raises WrongBaseModel if it is not a JSON object.
+    """
+    path = folder / name
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -15,6 +15,7 @@ from flb.errors import ConfigError, Refused, WrongBaseModel
 from flb.store import digest_of_file, write_atomic
 
 NOTE = "flb-source.json"
+CONFIGURATIONS = ("config.json", "tokenizer_config.json")
 
 
 def write_note(folder: Path, repo: str, commit: str) -> None:
@@ -24,8 +25,8 @@ def write_note(folder: Path, repo: str, commit: str) -> None:
 
 
 def needs_code(folder: Path) -> bool:
-    """Whether config.json points to classes in the folder's own files."""
-    return bool(base_model.configuration(folder).get("auto_map"))
+    """Whether model or tokenizer point to classes in the folder's own files."""
+    return bool(_classes(folder))
 
 
 def allowed(folder: Path, name: str | None, revision: str | None) -> bool:
@@ -50,8 +51,7 @@ def allowed(folder: Path, name: str | None, revision: str | None) -> bool:
         )
     if changed := sorted(file for file, _ in code.items() ^ _code(folder).items()):
         raise Refused(f"{folder / changed[0]} is not what {name} holds at {revision}", remedy)
-    references = base_model.configuration(folder)["auto_map"]
-    if any("--" in str(reference) for reference in references.values()):
+    if any("--" in reference for reference in _classes(folder)):
         raise Refused(f"{folder} takes code from another repository", "choose a model that brings its own")
     return True
 
@@ -71,6 +71,12 @@ def refusal(folder: Path) -> Refused:
         "choose a model that transformers knows, or allow this one by name and revision in model.trust_remote_code "
         "of the config, or --trust-remote-code",
     )
+
+
+def _classes(folder: Path) -> list[str]:
+    """Where transformers would take code from: FILE.CLASS, or REPO--FILE.CLASS for another repository."""
+    maps = [base_model.configuration(folder, name).get("auto_map") for name in CONFIGURATIONS]
+    return [str(place) for found in maps if found for place in (found.values() if isinstance(found, dict) else found)]
 
 
 def _code(folder: Path) -> dict[str, str]:

@@ -56,7 +56,8 @@ def conversations(data: str | None) -> Dataset:
 
 
 def train(model: Any, tokenizer: PreTrainedTokenizerBase, data: Dataset, out: Path, steps: int) -> None:
-    """LoRA on all linear layers (down_proj, gate_up_proj, k_proj, o_proj, q_proj, v_proj); the adapter goes to `out`."""
+    """LoRA on every linear layer but the head; the adapter goes to `out`."""
+    # here these are down_proj, gate_up_proj, k_proj, o_proj, q_proj, v_proj
     gpu = torch.cuda.is_available()
     trainer = SFTTrainer(
         model=model,

@@ -56,7 +56,8 @@ def conversations(data: str | None) -> Dataset:
 
 
 def train(model: Any, tokenizer: PreTrainedTokenizerBase, data: Dataset, out: Path, steps: int) -> None:
-    """LoRA on all linear layers (dense, dense_4h_to_h, dense_h_to_4h, query_key_value); the adapter goes to `out`."""
+    """LoRA on every linear layer but the head; the adapter goes to `out`."""
+    # here these are dense, dense_4h_to_h, dense_h_to_4h, query_key_value
     gpu = torch.cuda.is_available()
     trainer = SFTTrainer(
         model=model,

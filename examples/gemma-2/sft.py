@@ -39,7 +39,6 @@ def load(folder: Path) -> tuple[Any, PreTrainedTokenizerBase]:
         folder,
         dtype=torch.bfloat16 if gpu else torch.float32,
         device_map="auto" if gpu else None,
-        attn_implementation="eager",  # the one that caps attention scores as Gemma 2 does
     )
     tokenizer = AutoTokenizer.from_pretrained(folder)
     if tokenizer.pad_token is None:
@@ -57,7 +56,8 @@ def conversations(data: str | None) -> Dataset:
 
 
 def train(model: Any, tokenizer: PreTrainedTokenizerBase, data: Dataset, out: Path, steps: int) -> None:
-    """LoRA on all linear layers (down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj); the adapter goes to `out`."""
+    """LoRA on every linear layer but the head; the adapter goes to `out`."""
+    # here these are down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj
     gpu = torch.cuda.is_available()
     trainer = SFTTrainer(
         model=model,
