@@ -25,6 +25,14 @@ def text_of(item: "Field[Any]") -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteCode:
+    """Whose Python files in the base model's folder may run."""
+
+    name: str = setting("", "repository, as flb model pull takes it: owner/name")
+    revision: str = setting("", "commit, 40 hex digits; a branch would let its owner change the code")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
     """The base model on this device."""
 
@@ -33,6 +41,9 @@ class ModelConfig:
     device_map: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to train: auto, cpu, cuda or mps")
     dtype: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", "compute type: auto measures one step of float32 and bfloat16 and keeps the faster"
+    )
+    trust_remote_code: RemoteCode | None = setting(
+        None, "null, or name and revision of the model whose own code may run: {name: owner/name, revision: COMMIT}"
     )
 
 

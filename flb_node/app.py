@@ -29,7 +29,7 @@ from flb.roster import RunView
 from flb.spec import RunSpec
 from flb.store import BlobStore, lock_folder
 from flb.types import ZERO_ADDRESS, Address, Digest, Domain
-from flb_node import commitment, data
+from flb_node import commitment, data, remote_code
 from flb_node.daemon import Daemon
 from flb_node.entrance import Entrance
 from flb_node.pipeline import Tensors, Train
@@ -200,13 +200,15 @@ def make_trainer(
     """Check the base model, load it once, and return the function that trains a step."""
     path = require(config.model.model_path, "model.model_path", "name the folder of the base model")
     base_model.check(path, spec.base.digest)
+    trusted = config.model.trust_remote_code
+    runs_code = trusted is not None and remote_code.allowed(path, trusted.name, trusted.revision)
     configure_threads(config.client.threads, config.client.nodes_on_this_machine)
     from flb_node import trainer
 
     started = time.monotonic()
     local = trainer.load(
         path, spec.lora, spec.tensors, device_map=config.model.device_map, dtype=config.model.dtype,
-        seed=spec.training.seed,
+        seed=spec.training.seed, runs_code=runs_code,
     )  # fmt: skip
     log(f"loaded the base model in {time.monotonic() - started:.1f} s, computing in {local.dtype} on {local.device}")
 

@@ -122,26 +122,27 @@ def load(
     device_map: str,
     dtype: str = "auto",
     seed: int,
+    runs_code: bool = False,
 ) -> LocalTrainer:
     """Load the base model from `base_dir` and put `lora` on it; `tensors` are the names and shapes of the run spec.
 
-    `dtype` is float32, bfloat16 or auto (one step of each is timed, the faster is kept). Raises ModelMissing,
+    `dtype` is float32, bfloat16 or auto (one step of each is timed, the faster is kept). `runs_code` is `base.load_model`'s. Raises ModelMissing,
     WrongBaseModel (not loadable, or another shape of adapter than `tensors`), ConfigError for an absent device.
     """
     assert dtype in compute_dtype.CHOICES, f"dtype is {dtype!r}"
     base.use_configured_threads()
     place = placement(device_map, torch.cuda.device_count(), torch.backends.mps.is_available())
-    tokenizer = base.load_tokenizer(base_dir)
+    tokenizer = base.load_tokenizer(base_dir, runs_code)
     model, loaded, measured = None, "", {}
     if dtype == "auto":
         options = compute_dtype.candidates(place.device)
         for loaded in options:
-            model = _attach(base_dir, loaded, place, lora, seed)
+            model = _attach(base_dir, loaded, place, lora, seed, runs_code)
             if len(options) > 1:
                 measured[loaded] = compute_dtype.step_seconds(model)
         dtype = compute_dtype.choose(measured) if measured else loaded
     if model is None or loaded != dtype:
-        model = _attach(base_dir, dtype, place, lora, seed)
+        model = _attach(base_dir, dtype, place, lora, seed, runs_code)
     weights = _adapter_weights(model)
     _compare(weights, tensors, base_dir)
     gc.collect()
@@ -149,9 +150,9 @@ def load(
     return LocalTrainer(model, tokenizer, weights, place.device, dtype, measured)
 
 
-def _attach(base_dir: Path, dtype: str, place: Placement, lora: LoraSpec, seed: int) -> PeftModel:
+def _attach(base_dir: Path, dtype: str, place: Placement, lora: LoraSpec, seed: int, runs_code: bool) -> PeftModel:
     """The base in `dtype` with a LoRA adapter in float32 (peft casts its input, and its output back)."""
-    model = base.load_model(base_dir, getattr(torch, dtype), place)
+    model = base.load_model(base_dir, getattr(torch, dtype), place, runs_code)
     torch.manual_seed(seed)
     config = LoraConfig(
         r=lora.r,
