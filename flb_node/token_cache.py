@@ -8,7 +8,8 @@ made again; the newest few are kept.
 
 import hashlib
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,12 +19,13 @@ from flb.store import write_atomic
 from flb.types import Digest
 from flb_node import tokens
 from flb_node.examples import Example, record_bytes
-from flb_node.tokens import ChatTokenizer, PreferenceTokens, Tokens
+from flb_node.tokens import ChatTokenizer, Tokens
 
+Row = tuple[Sequence[int], ...]
 VERSION = 1
 """Of the rules of `flb_node.tokens` and of the file: another number makes every file anew."""
 HEADER = struct.Struct("<QQQ")
-"""Token ids, ends of parts, and rows: how many of each follow; SHA-256 over header and all of them goes before."""
+"""How many integers and ends of lists follow, and of how many rows; SHA-256 over all of it goes before."""
 KEPT = 4
 """Files that stay in a folder, the newest first."""
 TOKENIZER_FILES = (
@@ -58,44 +60,40 @@ def key(examples: Iterable[Example], tokenizer: Digest, template: object, max_le
     return hashed.hexdigest()
 
 
-def encode_all(
-    tokenizer: ChatTokenizer, examples: Sequence[Example], max_length: int, folder: Path, model: Path
-) -> list[Tokens]:
-    """`flb_node.tokens.encode_all`, from the file in `folder` if there is one. `model` has the tokenizer's files.
+@dataclass(frozen=True, slots=True)
+class TokenCache:
+    """Where tokens are kept, and the digest of the tokenizer's files that make them."""
 
-    Raises DatasetError if no example fits.
-    """
-    path = _path(folder, key(examples, tokenizer_digest(model), tokenizer.chat_template, max_length, "sft"))
-    if (found := _load(path, 1)) is not None:
-        return [Tokens(tuple(ids), start) for (ids,), start in found]
-    rows = tokens.encode_all(tokenizer, examples, max_length)
-    _save(path, [(row.ids,) for row in rows], [row.start for row in rows])
-    return rows
+    folder: Path
+    tokenizer: Digest
 
+    def encode_all(self, tokenizer: ChatTokenizer, examples: Sequence[Example], max_length: int) -> list[Tokens]:
+        """`flb_node.tokens.encode_all`, from a file if there is one. Raises DatasetError if no example fits."""
 
-def encode_preferences(
-    tokenizer: ChatTokenizer, examples: Sequence[Example], max_length: int, folder: Path, model: Path
-) -> list[PreferenceTokens]:
-    """`flb_node.tokens.encode_preferences`, from the file in `folder` if there is one. Raises DatasetError."""
-    path = _path(folder, key(examples, tokenizer_digest(model), tokenizer.chat_template, max_length, "dpo"))
-    if (found := _load(path, 3)) is not None:
-        return [PreferenceTokens(*map(tuple, parts)) for parts, _ in found]
-    rows = tokens.encode_preferences(tokenizer, examples, max_length)
-    _save(path, [(row.prompt, row.chosen, row.rejected) for row in rows], [0] * len(rows))
-    return rows
+        def make() -> list[Row]:
+            return [(row.ids, (row.start,)) for row in tokens.encode_all(tokenizer, examples, max_length)]
 
+        rows = self.rows(examples, tokenizer.chat_template, max_length, "sft", make)
+        return [Tokens(tuple(ids), start) for ids, (start,) in rows]
 
-def _path(folder: Path, name: str) -> Path:
-    return folder / f"{name}.tokens"
+    def rows(
+        self, examples: Sequence[Example], template: object, max_length: int, kind: str, make: Callable[[], list[Row]]
+    ) -> list[Row]:
+        """What `make` returned at the first call with the same arguments: rows of equally many lists of integers."""
+        path = self.folder / f"{key(examples, self.tokenizer, template, max_length, kind)}.tokens"
+        found = _load(path)
+        if found is None:
+            found = make()
+            _save(path, found)
+        return found
 
 
-def _save(path: Path, rows: Sequence[tuple[Sequence[int], ...]], starts: Sequence[int]) -> None:
-    """All token ids in one line, where each part ends, and the starts."""
-    parts = [part for row in rows for part in row]
-    ids = np.fromiter((token for part in parts for token in part), "<i4")
-    ends = np.cumsum([len(part) for part in parts], dtype="<i8")
-    payload = HEADER.pack(len(ids), len(ends), len(starts)) + ids.tobytes() + ends.tobytes()
-    payload += np.array(starts, "<i4").tobytes()
+def _save(path: Path, rows: Sequence[Row]) -> None:
+    """All integers in one line, and where each list ends."""
+    lists = [part for row in rows for part in row]
+    values = np.fromiter((value for part in lists for value in part), "<i4")
+    ends = np.cumsum([len(part) for part in lists], dtype="<i8")
+    payload = HEADER.pack(len(values), len(lists), len(rows)) + values.tobytes() + ends.tobytes()
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, hashlib.sha256(payload).digest() + payload)
     files = sorted(path.parent.glob("*.tokens"), key=lambda file: file.stat().st_mtime, reverse=True)
@@ -103,20 +101,19 @@ def _save(path: Path, rows: Sequence[tuple[Sequence[int], ...]], starts: Sequenc
         old.unlink(missing_ok=True)
 
 
-def _load(path: Path, width: int) -> list[tuple[list[list[int]], int]] | None:
-    """The rows of `width` parts each with their starts; None without a file, or with a damaged one."""
+def _load(path: Path) -> list[Row] | None:
+    """The rows; None without a file, or with a damaged one."""
     try:
         content = path.read_bytes()
     except OSError:
         return None
     digest, payload = content[:32], memoryview(content)[32:]
-    if hashlib.sha256(payload).digest() != digest or len(payload) < HEADER.size:
+    if len(payload) < HEADER.size or hashlib.sha256(payload).digest() != digest:
         return None
-    id_count, end_count, rows = HEADER.unpack_from(payload)
-    at = HEADER.size
-    ids = np.frombuffer(payload, "<i4", id_count, at)
-    ends = np.frombuffer(payload, "<i8", end_count, at + ids.nbytes)
-    starts = np.frombuffer(payload, "<i4", rows, at + ids.nbytes + ends.nbytes)
-    values = ids.tolist()
-    parts = [values[begin:end] for begin, end in pairwise([0, *ends.tolist()])]
-    return [(parts[row * width : (row + 1) * width], start) for row, start in enumerate(starts.tolist())]
+    count, lists, rows = HEADER.unpack_from(payload)
+    values = np.frombuffer(payload, "<i4", count, HEADER.size)
+    ends = np.frombuffer(payload, "<i8", lists, HEADER.size + values.nbytes)
+    numbers = values.tolist()
+    parts = [numbers[begin:end] for begin, end in pairwise([0, *ends.tolist()])]
+    width = lists // max(rows, 1)
+    return [tuple(parts[at : at + width]) for at in range(0, lists, width)]

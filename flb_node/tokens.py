@@ -3,21 +3,20 @@
 
 The same rule as trl's SFTTrainer for prompt and completion (tests compare them): the whole conversation is rendered
 and cut to `max_length` at the end; the loss counts the tokens after the rendered prompt. Plain text has no template:
-its tokens, then the end-of-sequence token, all of them learned. A preference is two conversations with one prompt.
+its tokens, then the end-of-sequence token, all of them learned.
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from jinja2 import TemplateError
 
 from flb.errors import DatasetError
 from flb_node.examples import Example, Message
 
-T = TypeVar("T")
 IGNORED = -100
 """The label of a token that the loss leaves out (torch's `ignore_index`)."""
 
@@ -44,15 +43,6 @@ class Tokens:
     def labels(self) -> tuple[int, ...]:
         """The ids with everything before the completion ignored."""
         return (IGNORED,) * self.start + self.ids[self.start :]
-
-
-@dataclass(frozen=True, slots=True)
-class PreferenceTokens:
-    """One tokenized preference: what follows the prompt in the better and in the worse conversation."""
-
-    prompt: tuple[int, ...]
-    chosen: tuple[int, ...]
-    rejected: tuple[int, ...]
 
 
 def use_template(tokenizer: ChatTokenizer, file: Path | None) -> None:
@@ -82,34 +72,16 @@ def encode(tokenizer: ChatTokenizer, example: Example, max_length: int) -> Token
     return Tokens(tuple(whole[:max_length]), start) if start < min(len(whole), max_length) else None
 
 
-def encode_preference(tokenizer: ChatTokenizer, example: Example, max_length: int) -> PreferenceTokens | None:
-    """Both conversations, each cut to `max_length` at the end; None if the prompt alone fills them.
-
-    The prompt is what the two renderings share with the prompt's own, as in trl's DPOTrainer. Raises DatasetError if
-    the chat template refuses a conversation, or if `example` is no preference.
-    """
-    if example.rejected is None:
-        raise DatasetError("a record is no preference", "give columns prompt, chosen and rejected, or train with sft")
-    prompt = example.messages[:-1]
-    opened = prompt_ids(tokenizer, prompt)
-    chosen = _render(tokenizer, example.messages, opens_answer=False)
-    rejected = _render(tokenizer, (*prompt, example.rejected), opens_answer=False)
-    start = min(_shared(opened, chosen), _shared(opened, rejected))
-    if start >= min(len(chosen), len(rejected), max_length):
-        return None
-    return PreferenceTokens(tuple(chosen[:start]), tuple(chosen[start:max_length]), tuple(rejected[start:max_length]))
-
-
 def encode_all(tokenizer: ChatTokenizer, examples: Sequence[Example], max_length: int) -> list[Tokens]:
     """All examples that fit, in their order. Raises DatasetError if none does."""
-    return _that_fit([encode(tokenizer, example, max_length) for example in examples], max_length)
-
-
-def encode_preferences(
-    tokenizer: ChatTokenizer, examples: Sequence[Example], max_length: int
-) -> list[PreferenceTokens]:
-    """All preferences that fit, in their order. Raises DatasetError if none does, or for another form."""
-    return _that_fit([encode_preference(tokenizer, example, max_length) for example in examples], max_length)
+    encoded = [encode(tokenizer, example, max_length) for example in examples]
+    found = [tokens for tokens in encoded if tokens is not None]
+    if not found:
+        raise DatasetError(
+            f"each of the {len(examples)} examples has a prompt of {max_length} tokens or more",
+            "shorten the prompts, or join a run with a larger training.max_length",
+        )
+    return found
 
 
 def length(tokenizer: ChatTokenizer, example: Example) -> tuple[int, int]:
@@ -141,16 +113,6 @@ def check_context(model: Path, max_length: int) -> None:
             f"the run cuts records at {max_length} tokens, but the base model in {model} sees {limit} at most",
             f"the operator sets training.max_length to {limit} or less",
         )
-
-
-def _that_fit(encoded: Sequence[T | None], max_length: int) -> list[T]:
-    found = [tokens for tokens in encoded if tokens is not None]
-    if not found:
-        raise DatasetError(
-            f"each of the {len(encoded)} examples has a prompt of {max_length} tokens or more",
-            "shorten the prompts, or join a run with a larger training.max_length",
-        )
-    return found
 
 
 def _whole(tokenizer: ChatTokenizer, example: Example) -> tuple[int, list[int]]:

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tokenized once: the file gives the same tokens, and everything that decides them has a part in its name."""
 
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
 from flb.errors import DatasetError
+from flb.types import Digest
 from flb_node import token_cache, tokens
 from flb_node.base import load_tokenizer
 from flb_node.examples import Example, Message
+from flb_node.token_cache import TokenCache
 from tests import tiny_model
 
 pytestmark = pytest.mark.model
@@ -21,6 +26,10 @@ PREFERENCES = [Example(chat.messages, rejected=Message("assistant", "No")) for c
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model.build(tmp_path_factory.mktemp("base"))
+
+
+def cache(folder: Path, model: Path) -> TokenCache:
+    return TokenCache(folder, token_cache.tokenizer_digest(model))
 
 
 @pytest.fixture
@@ -44,21 +53,26 @@ class Silent:
 def test_encode_all__second_time__from_disk_without_the_tokenizer(
     model: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
-    first = token_cache.encode_all(tokenizer, CHATS, 80, tmp_path, model)
+    first = cache(tmp_path, model).encode_all(tokenizer, CHATS, 80)
     assert first == tokens.encode_all(tokenizer, CHATS, 80)
     silent = Silent(tokenizer.chat_template)
-    assert token_cache.encode_all(silent, CHATS, 80, tmp_path, model) == first
+    assert cache(tmp_path, model).encode_all(silent, CHATS, 80) == first
     with pytest.raises(AssertionError, match="tokenized again"):
-        token_cache.encode_all(silent, CHATS, 79, tmp_path, model)
+        cache(tmp_path, model).encode_all(silent, CHATS, 79)
 
 
-def test_encode_preferences__second_time__from_disk(
-    model: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
-) -> None:
-    first = token_cache.encode_preferences(tokenizer, PREFERENCES, 80, tmp_path, model)
-    silent = Silent(tokenizer.chat_template)
-    assert token_cache.encode_preferences(silent, PREFERENCES, 80, tmp_path, model) == first
-    assert first == tokens.encode_preferences(tokenizer, PREFERENCES, 80)
+@given(
+    st.integers(1, 4).flatmap(
+        lambda width: st.lists(
+            st.tuples(*[st.lists(st.integers(0, 2**31 - 1), max_size=4)] * width), min_size=1, max_size=6
+        )
+    )
+)
+def test_rows__any_lists__the_same_from_disk(rows: list[tuple[list[int], ...]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        kept = TokenCache(Path(folder), Digest(bytes(32)))
+        assert kept.rows(CHATS, None, 8, "dpo", lambda: list(rows)) == rows
+        assert kept.rows(CHATS, None, 8, "dpo", lambda: [([0],)]) == rows
 
 
 def test_key__whatever_decides_the_tokens__another_name(model: Path, tmp_path: Path) -> None:
@@ -83,12 +97,12 @@ def test_key__whatever_decides_the_tokens__another_name(model: Path, tmp_path: P
 def test_encode_all__damaged_file__made_again(
     damage: bytes | None, model: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
-    first = token_cache.encode_all(tokenizer, CHATS, 80, tmp_path, model)
+    first = cache(tmp_path, model).encode_all(tokenizer, CHATS, 80)
     (file,) = tmp_path.iterdir()
     whole = file.read_bytes()
     at = len(whole) // 3
     file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] if damage is None else damage)
-    assert token_cache.encode_all(tokenizer, CHATS, 80, tmp_path, model) == first
+    assert cache(tmp_path, model).encode_all(tokenizer, CHATS, 80) == first
     assert file.read_bytes() == whole
 
 
@@ -96,7 +110,7 @@ def test_encode_all__many_settings__newest_files_stay(
     model: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
     for length in range(70, 70 + token_cache.KEPT + 2):
-        token_cache.encode_all(tokenizer, CHATS, length, tmp_path, model)
+        cache(tmp_path, model).encode_all(tokenizer, CHATS, length)
     assert len(list(tmp_path.iterdir())) == token_cache.KEPT
 
 
@@ -104,5 +118,5 @@ def test_encode_all__nothing_fits__dataset_error_and_no_file(
     model: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
     with pytest.raises(DatasetError, match="each of the 5 examples has a prompt of 5 tokens or more"):
-        token_cache.encode_all(tokenizer, CHATS, 5, tmp_path, model)
+        cache(tmp_path, model).encode_all(tokenizer, CHATS, 5)
     assert list(tmp_path.iterdir()) == []
