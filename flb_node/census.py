@@ -6,14 +6,15 @@ Memory stays flat: counts and the first few places of each finding are kept, dig
 """
 
 import heapq
+import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from flb.errors import DatasetError
 from flb_node.data import Found
 from flb_node.duplicates import Duplicates
-from flb_node.examples import Example, record_bytes, texts
+from flb_node.examples import Example, texts
 from flb_node.forms import Unusable
 from flb_node.rows import Place
 
@@ -86,10 +87,13 @@ def take(
                 else:
                     census.records += 1
                 mark = side | files.setdefault((place.file, place.unit), len(files)) << 40 | place.number
-                normalized = _normalized(what, texts(what))
-                records.add(normalized, record_bytes(what), mark)
+                said = texts(what)
+                roles = " ".join([message.role for message in what.messages])
+                folded = [" ".join(text.casefold().split()) for text in said]
+                normalized = _joined(roles, folded)
+                records.add(normalized, _joined(roles, said), mark)
                 if what.messages:
-                    prompts.add(_normalized(what, texts(what)[: len(what.messages) - 1]), normalized, mark)
+                    prompts.add(_joined(roles, folded[: len(what.messages) - 1]), normalized, mark)
         _Repeats(census, [Place(*name, 0) for name in files]).report(records, prompts)
     return census
 
@@ -149,7 +153,6 @@ def _one(census: Census, place: Place, example: Example, length: Length | None, 
         census.findings["too_long"].add(place, f"{tokens} tokens of {limit}")
 
 
-def _normalized(example: Example, parts: Iterable[str]) -> bytes:
-    """Texts without what case and white space say; the roles stay."""
-    roles = " ".join(message.role for message in example.messages)
-    return "\x1f".join([roles, *(" ".join(text.casefold().split()) for text in parts)]).encode()
+def _joined(roles: str, parts: Sequence[str]) -> bytes:
+    """A key for what a record says; faster than its canonical bytes, and as distinct."""
+    return json.dumps([roles, parts]).encode()
