@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,7 @@ def register(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     verb = verbs.add_parser("check", help=text, description=text)
     add_source(verb)
     verb.add_argument("--held-out", type=Path, metavar="DATA", help="held-out data, which must not be trained on")
+    verb.add_argument("--held-out-split", metavar="SPLIT", help="of held-out data on the Hub (default: train)")
     verb.add_argument("--model", type=Path, metavar="FOLDER", help="the base model, to count tokens")
     verb.add_argument("--chat-template", type=Path, metavar="FILE", help="a Jinja file instead of the model's template")
     verb.add_argument(
@@ -85,7 +87,12 @@ def check(arguments: argparse.Namespace) -> int:
     from flb_node import census, data
 
     train = source(arguments)
-    held_out = data.source_of(arguments.held_out, columns=train.columns) if arguments.held_out else None
+    held_out = None
+    if arguments.held_out:
+        split = arguments.held_out_split
+        held_out = data.source_of(arguments.held_out, split=split, columns=train.columns)
+        if held_out.name == train.name:
+            held_out = replace(train, split=split)
     length, limit = _length(arguments) if arguments.model else (None, None)
     with _progress([one for one in (train, held_out) if one is not None]) as on_bytes:
         taken = census.take(

@@ -22,6 +22,10 @@ OnBytes = Callable[[int], None]
 """Called with how many bytes of a file were read since the last call."""
 PARQUET_ROWS = 512
 """Rows of a Parquet file in memory at once."""
+LONGEST_LINE = 1 << 28
+"""Bytes of a line of JSON lines: what has no line breaks is no such file, and would fill the memory."""
+LONGEST_FIELD = 1 << 24
+"""Characters of a CSV field; a quote that is never closed ends there."""
 UTF8 = "save the file in UTF-8"
 
 
@@ -68,9 +72,13 @@ def read_file(file: Path, on_bytes: OnBytes = ignore) -> Iterator[Row]:
 
 
 def _jsonl(file: Path, on_bytes: OnBytes) -> Iterator[Row]:
-    with file.open("rb") as lines:
+    with file.open("rb") as opened:
+        lines = iter(lambda: opened.readline(LONGEST_LINE), b"")
         for number, line in enumerate(lines, start=1):
             on_bytes(len(line))
+            if len(line) == LONGEST_LINE:
+                yield Place(str(file), "line", number), Unusable("is too long", "write one JSON object a line")
+                return
             # Editors on Windows begin a file with a byte order mark, which JSON forbids.
             text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
             if text.strip():
@@ -112,6 +120,7 @@ def _csv(file: Path, on_bytes: OnBytes) -> Iterator[Row]:
                 on_bytes(len(line))
                 yield (line.removeprefix(codecs.BOM_UTF8) if number == 0 else line).decode("utf-8")
 
+    csv.field_size_limit(LONGEST_FIELD)  # the module's own would refuse a text of 128 KiB
     reader = csv.DictReader(lines(), strict=True)
     place = Place(str(file), "line", 1)
     while True:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from flb.errors import DatasetError
+from flb_node import rows
 from flb_node.data import Example, Message, Source, read, record_bytes, source_of, stream
 from flb_node.forms import Unusable
 
@@ -215,3 +216,17 @@ def test_source_of__names__local_unless_written_as_owner_and_name(tmp_path: Path
     assert hub == Source("owner/name", split="test", revision="main")
     with pytest.raises(DatasetError, match=r"dataset.split is 'test', but .* is a local dataset"):
         source_of(tmp_path / "here/data", tmp_path, split="test")
+
+
+def test_read__long_texts__in_every_kind_of_file(tmp_path: Path) -> None:
+    long = "word " * 60_000
+    (tmp_path / "data.csv").write_text(f"text\n{long}\n")
+    (tmp_path / "data.json").write_text(json.dumps([{"text": long}]))
+    assert read(tmp_path / "data.csv") == read(tmp_path / "data.json") == (Example((), text=long),)
+
+
+def test_read__line_that_does_not_end__dataset_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "LONGEST_LINE", 64)
+    path = write(tmp_path, {"text": "short"}, "x" * 1000)
+    with pytest.raises(DatasetError, match="line 2, is too long"):
+        read(path)

@@ -23,6 +23,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedModel:
     return AutoModelForCausalLM.from_pretrained(tiny_model.build(tmp_path_factory.mktemp("base"))).eval()
 
 
+@torch.no_grad()
 def summed(model: PreTrainedModel, ids: torch.Tensor, labels: torch.Tensor, places: torch.Tensor) -> float:
     logits = model(input_ids=ids, position_ids=places, use_cache=False).logits[:, :-1]
     return float(cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED, reduction="sum"))
