@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flb.errors import BadMessage
+from flb.errors import BadMessage, WrongBaseModel
 from flb_node import remote_code
 
 Write = Callable[[str], None]
@@ -62,6 +62,8 @@ def load(base: Path, adapter: Path | None, device: str = "auto", runs_code: bool
     use_configured_threads()
     place = placement(device, torch.cuda.device_count(), torch.backends.mps.is_available())
     tokenizer = load_tokenizer(base, runs_code)
+    if not tokenizer.chat_template:
+        raise WrongBaseModel(f"the tokenizer in {base} has no chat template", "choose an instruction-tuned model")
     model = load_model(base, torch.float32 if place.device == "cpu" else torch.bfloat16, place, runs_code)
     return (model if adapter is None else with_adapter(model, adapter)), tokenizer
 

@@ -29,12 +29,13 @@ from flb.roster import RunView
 from flb.spec import RunSpec
 from flb.store import BlobStore, lock_folder
 from flb.types import ZERO_ADDRESS, Address, Digest, Domain
-from flb_node import commitment, data, remote_code
+from flb_node import commitment, data, dataset_source, remote_code, tokens
 from flb_node.daemon import Daemon
 from flb_node.entrance import Entrance
 from flb_node.pipeline import Tensors, Train
 from flb_node.status import StatusFile
 from flb_node.threads import configure_threads
+from flb_node.token_cache import TokenCache, tokenizer_digest
 
 EXIT_SECONDS = 4.0
 """After SIGTERM; whatever is unfinished is lost, whatever is finished is on disk."""
@@ -105,10 +106,10 @@ def run(path: Path) -> int:
     stop, wake = threading.Event(), threading.Event()
     handle_signals(stop, wake)
     assert_ieee()
-    dataset = require(config.dataset_name, "dataset_name", "name this node's data: a .jsonl file or a folder of them")
+    source = dataset_source.of_config(config, path.parent)
     model = require(config.model.model_path, "model.model_path", "name the folder of the base model")
     run_address = Address(bytes.fromhex(require(config.chain.run, "chain.run", "ask the operator for it")[2:]))
-    examples = data.read(dataset)
+    examples = data.read(source)
     base_model.weight_files(model)
     folder = config.client.workdir
     lock = lock_folder(folder)
@@ -200,6 +201,7 @@ def make_trainer(
     """Check the base model, load it once, and return the function that trains a step."""
     path = require(config.model.model_path, "model.model_path", "name the folder of the base model")
     base_model.check(path, spec.base.digest)
+    tokens.check_context(path, spec.training.max_length)
     trusted = config.model.trust_remote_code
     runs_code = trusted is not None and remote_code.allowed(path, trusted.name, trusted.revision)
     configure_threads(config.client.threads, config.client.nodes_on_this_machine)
@@ -210,6 +212,9 @@ def make_trainer(
         path, spec.lora, spec.tensors, device_map=config.model.device_map, dtype=config.model.dtype,
         seed=spec.training.seed, runs_code=runs_code,
     )  # fmt: skip
+    tokens.use_template(local.tokenizer, config.dataset.chat_template)
+    local.cache = TokenCache(config.client.workdir / "tokens", tokenizer_digest(path))
+    local.packing = config.training.packing
     log(f"loaded the base model in {time.monotonic() - started:.1f} s, computing in {local.dtype} on {local.device}")
 
     def on_step(step: int, of: int, loss: float) -> None:

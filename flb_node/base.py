@@ -63,7 +63,7 @@ def load_model(folder: Path, dtype: torch.dtype, placement: Placement, runs_code
 
 
 def load_tokenizer(folder: Path, runs_code: bool = False) -> PreTrainedTokenizerBase:
-    """The tokenizer, with a chat template and a padding token. Raises ModelMissing or WrongBaseModel."""
+    """The tokenizer, with a padding token; a chat template may be missing. Raises ModelMissing or WrongBaseModel."""
     quiet()
     base_model.weight_files(folder)
     try:
@@ -71,10 +71,6 @@ def load_tokenizer(folder: Path, runs_code: bool = False) -> PreTrainedTokenizer
     except UNLOADABLE as error:
         _refuse_code(folder, runs_code, error)
         raise WrongBaseModel(f"the tokenizer in {folder} can't be loaded ({_first_line(error)})", REMEDY) from error
-    if not tokenizer.chat_template:
-        raise WrongBaseModel(
-            f"the tokenizer in {folder} has no chat template", "choose an instruction-tuned model, or add its template"
-        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

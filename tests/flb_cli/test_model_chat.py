@@ -2,12 +2,14 @@
 """`flb model chat`: one answer, a conversation, and refusals."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from flb.errors import WrongBaseModel
 from flb_cli.model_chat import Conversation, load
 from tests import tiny_model
 from tests.flb_cli.test_model_merge import make_adapter
@@ -58,6 +60,13 @@ def test_chat__command__answers_one_prompt_as_json(base: Path, tmp_path: Path) -
     )
     assert done.returncode == 13 and "holds no adapter_config.json" in json.loads(done.stdout)["error"]
     assert "Traceback" not in done.stderr
+
+
+def test_load__tokenizer_without_a_chat_template__is_refused(base: Path, tmp_path: Path) -> None:
+    plain = shutil.copytree(base, tmp_path / "plain")
+    (plain / "chat_template.jinja").unlink()
+    with pytest.raises(WrongBaseModel, match="no chat template: choose an instruction-tuned model"):
+        load(plain, None)
 
 
 def test_chat__conversation_from_a_pipe__ends_with_the_input(base: Path) -> None:

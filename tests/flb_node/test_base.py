@@ -76,12 +76,6 @@ def test_load_model__another_width__wrong_base_model(folder: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_load_tokenizer__no_chat_template__wrong_base_model(folder: Path) -> None:
-    (folder / "chat_template.jinja").unlink()
-    with pytest.raises(WrongBaseModel, match="no chat template"):
-        load_tokenizer(folder)
-
-
 def test_load_tokenizer__damaged__wrong_base_model(folder: Path) -> None:
     (folder / "tokenizer.json").write_text("{", encoding="utf-8")
     with pytest.raises(WrongBaseModel, match="can't be loaded"):
