@@ -28,7 +28,7 @@ from flb.membership import NO_INVITE, Invite, Rules, Slot, invite_from_text
 from flb.roster import RunView
 from flb.spec import RunSpec
 from flb.store import BlobStore, lock_folder
-from flb.types import ZERO_ADDRESS, Address, Digest, Domain
+from flb.types import ZERO_ADDRESS, Address, Digest, Domain, Step
 from flb_node import commitment, data
 from flb_node.daemon import Daemon
 from flb_node.entrance import Entrance
@@ -206,18 +206,24 @@ def make_trainer(
     started = time.monotonic()
     local = trainer.load(
         path, spec.lora, spec.tensors, device_map=config.model.device_map, dtype=config.model.dtype,
-        seed=spec.training.seed,
+        seed=spec.training.seed, bits=config.model.quantization, checkpointing=config.training.gradient_checkpointing,
     )  # fmt: skip
-    log(f"loaded the base model in {time.monotonic() - started:.1f} s, computing in {local.dtype} on {local.device}")
+    quantized = f" from {local.quantization} bits" if local.quantization else ""
+    log(
+        f"loaded the base model in {time.monotonic() - started:.1f} s, computing in {local.dtype}{quantized} on {local.device}"
+    )
 
     def on_step(step: int, of: int, loss: float) -> None:
         status("training", local_step=step, of=of, loss=round(loss, 4))
         if stop.is_set():
             raise Stopped
 
-    def train(adapter: Tensors, names: frozenset[str], seed: int) -> Tensors:
+    def train(adapter: Tensors, names: frozenset[str], seed: int, step: Step) -> Tensors:
         status("training", local_step=0, of=spec.training.local_steps)
-        trained = local.train(examples, adapter, names, spec.training, seed, on_step)
+        trained = local.train(
+            examples, adapter, names, spec.training, seed, on_step,
+            step=step - 1, steps=spec.rounds.steps, kept=config.client.workdir,
+        )  # fmt: skip
         log(f"trained {len(trained.losses)} steps in {trained.seconds:.1f} s, loss {trained.losses[-1]:.4f}")
         return trained.adapter
 

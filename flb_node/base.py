@@ -10,7 +10,13 @@ from pathlib import Path
 import torch
 import transformers
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from flb import base_model
 from flb.errors import WrongBaseModel
@@ -33,8 +39,10 @@ def use_configured_threads() -> None:
         torch.set_num_threads(int(count))
 
 
-def load_model(folder: Path, dtype: torch.dtype, placement: Placement) -> PreTrainedModel:
-    """The weights in `dtype` on their device, in evaluation mode.
+def load_model(
+    folder: Path, dtype: torch.dtype, placement: Placement, *, quantized: BitsAndBytesConfig | None = None
+) -> PreTrainedModel:
+    """The weights in `dtype`, or `quantized`, on their device, in evaluation mode.
 
     Raises ModelMissing without a folder of safetensors, WrongBaseModel if transformers can't load it or if a weight is
     missing there, since transformers would fill it with random numbers.
@@ -45,7 +53,8 @@ def load_model(folder: Path, dtype: torch.dtype, placement: Placement) -> PreTra
         model, info = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
-            device_map=placement.device_map,
+            device_map=placement.device_map or ({"": placement.device} if quantized else None),
+            quantization_config=quantized,
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,

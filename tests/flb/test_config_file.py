@@ -145,8 +145,6 @@ def test_parse__section_without_keys__is_its_defaults() -> None:
     [
         ("num_clients: 3\n", "line 1: num_clients belongs to flb simulate"),
         ("client:\n  local_dp: true\n", "line 2: local privacy is not in this version; set client.local_dp: false"),
-        ("model:\n  quantization: 8\n", "line 2: quantized base models are not in this version"),
-        ("model:\n  quantization: 4\n", "set model.quantization: null"),
     ],
 )
 def test_parse__feature_that_is_not_there_yet__is_refused_by_name(text: str, words: str) -> None:
