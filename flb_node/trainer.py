@@ -118,7 +118,7 @@ class LocalTrainer:
             trainer.train()
         self.model.eval()
         values = {name: weight.detach().cpu().numpy().copy() for name, weight in self.weights.items()}
-        check_finite(float(sum(np.abs(value).max() for value in values.values())), planned, "adapter")
+        check_finite(float(np.max([np.abs(value).max() for value in values.values()])), planned, "adapter")
         if keep and kept:
             optimizer_state.write(kept, step, optimizer_state.taken(trainer.optimizer, self.weights, before))
         seconds = time.perf_counter() - start
