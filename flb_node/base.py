@@ -81,6 +81,11 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             f"the tokenizer in {folder} has no chat template", "choose an instruction-tuned model, or add its template"
         )
     if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise WrongBaseModel(
+                f"the tokenizer in {folder} has neither a padding nor an end token",
+                "add pad_token to its configuration",
+            )
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 

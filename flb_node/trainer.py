@@ -177,11 +177,13 @@ def load(
     if dtype == "auto":
         options = compute_dtype.candidates(place.device)
         for loaded in options:
+            model = None  # the one before goes first: two at a time would be the node's peak
             model = _attach(base_dir, loaded, place, lora, seed, bits)
             if len(options) > 1:
                 measured[loaded] = compute_dtype.step_seconds(model)
         dtype = compute_dtype.choose(measured) if measured else loaded
     if model is None or loaded != dtype:
+        model = None
         model = _attach(base_dir, dtype, place, lora, seed, bits)
     weights = _adapter_weights(model)
     _compare(weights, tensors, base_dir)

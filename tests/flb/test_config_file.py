@@ -152,6 +152,15 @@ def test_parse__feature_that_is_not_there_yet__is_refused_by_name(text: str, wor
     parse("client:\n  local_dp: false\nmodel:\n  quantization: null\n", HERE)
 
 
+@pytest.mark.parametrize(("written", "expected"), [("8", 8), ("4", 4), ("null", None)])
+def test_parse__quantization__is_a_number_of_bits_or_null(written: str, expected: int | None) -> None:
+    assert parse(f"model:\n  quantization: {written}\n", HERE).model.quantization == expected
+
+
+def test_parse__quantization_that_is_not_there__names_the_choices() -> None:
+    assert "model.quantization is 16: give 8 or 4 or null" in refusal("model:\n  quantization: 16\n")
+
+
 PIECES = st.sampled_from(
     ["!x y", "!!set {a}", "!!int x", "!!binary \u00e9", "&a [*a]", "*a", "2026-13-45", "2026-11-24", ".nan", ".inf", "1e999", "0x1f",
      "0b2", "010", "1:30", "off", "~", "~x/y", "-1", "''", "[]", "{}", "[[]]", "{a: b}", "- a", "? [a]", "|", ">", "'", "#", "<<: *a",
