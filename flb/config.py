@@ -144,6 +144,9 @@ class ClientConfig:
     password_file: Path | None = setting(None, "file with its password; or FLB_PASSWORD_FILE in the environment")
     workdir: Path = setting(Path("flb-node"), "folder for adapters, sealed updates and receipts")
     threads: int | None = setting(None, "threads for training; null divides the cores among the nodes here")
+    processes: int = setting(
+        1, "processes that train together: one a GPU, or with threads each on a CPU; divides training.batch_size"
+    )
     keep_steps: int | None = setting(
         2, "adapters and sealed updates of how many past steps stay on disk; null keeps all"
     )
@@ -219,7 +222,7 @@ NOT_YET = {
 POSITIVE = (
     "lora.r", "lora.alpha", "training.local_steps", "training.batch_size", "training.max_length",
     "run.steps", "run.round_seconds", "run.min_nodes", "run.weight_cap", "run.max_cohort", "run.value_bound",
-    "client.threads", "client.nodes_on_this_machine", "client.keep_steps", "server.keep_updates",
+    "client.threads", "client.processes", "client.nodes_on_this_machine", "client.keep_steps", "server.keep_updates",
 )  # fmt: skip
 """Numbers that must be at least 1."""
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -201,13 +202,15 @@ def make_trainer(
     path = require(config.model.model_path, "model.model_path", "name the folder of the base model")
     base_model.check(path, spec.base.digest)
     configure_threads(config.client.threads, config.client.nodes_on_this_machine)
-    from flb_node import trainer
+    from flb_node import ranks, trainer
 
     started = time.monotonic()
-    local = trainer.load(
-        path, spec.lora, spec.tensors, device_map=config.model.device_map, dtype=config.model.dtype,
+    load_here = partial(
+        trainer.load, path, spec.lora, spec.tensors, device_map=config.model.device_map, dtype=config.model.dtype,
         seed=spec.training.seed, bits=config.model.quantization, checkpointing=config.training.gradient_checkpointing,
     )  # fmt: skip
+    together = ranks.start(load_here, config.client.processes, spec.training) if config.client.processes > 1 else None
+    local = together.local if together else load_here()
     quantized = f" from {local.quantization} bits" if local.quantization else ""
     log(
         f"loaded the base model in {time.monotonic() - started:.1f} s, computing in {local.dtype}{quantized} on {local.device}"
@@ -220,7 +223,7 @@ def make_trainer(
 
     def train(adapter: Tensors, names: frozenset[str], seed: int, step: Step) -> Tensors:
         status("training", local_step=0, of=spec.training.local_steps)
-        trained = local.train(
+        trained = (together or local).train(
             examples, adapter, names, spec.training, seed, on_step,
             step=step - 1, steps=spec.rounds.steps, kept=config.client.workdir,
         )  # fmt: skip

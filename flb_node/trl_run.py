@@ -64,6 +64,7 @@ def arguments(
         "bf16": False,  # no autocast: the base is in its compute type already
         "use_cpu": device == "cpu",
         "dataloader_pin_memory": device.startswith("cuda"),
+        "ddp_find_unused_parameters": False,  # counts with several processes alone
         "seed": seed,
         "data_seed": seed,
         "logging_steps": 1,

@@ -27,7 +27,7 @@ WITH_TORCH = {
     f"flb_node.{name}"
     for name in (
         "base", "compute_dtype", "evaluate", "fedprox", "held_out", "optimizer_state", "out_of_memory", "quantization",
-        "step_watch", "trainer", "trl_run",
+        "ranks",         "step_watch", "trainer", "trl_run",
     )
 }  # fmt: skip
 DRAWERS = {"utils", "util", "common", "helpers", "helper", "manager", "misc", "core", "shared"}
