@@ -78,7 +78,7 @@ def measure(rounds: int) -> list[float]:
             announced.setdefault(opening.round, time.monotonic())
         await real(daemon)
 
-    def train(adapter: Tensors, names: frozenset[str], seed: int) -> Tensors:
+    def train(adapter: Tensors, names: frozenset[str], seed: int, step: int) -> Tensors:
         begun.append(time.monotonic())
         return adapter
 

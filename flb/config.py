@@ -38,7 +38,9 @@ class ModelConfig:
     """The base model on this device."""
 
     model_path: Path | None = setting(None, "folder of the base model, with *.safetensors and tokenizer")
-    quantization: int | None = setting(None, "null; 8 and 4 bits are not in this version")
+    quantization: Literal[8, 4] | None = setting(
+        None, "bits of the base on this device: 8 (int8), 4 (NF4), or null; nodes of one run may differ"
+    )
     device_map: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to train: auto, cpu, cuda or mps")
     dtype: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", "compute type: auto measures one step of float32 and bfloat16 and keeps the faster"
@@ -63,12 +65,26 @@ class LoraConfig:
 class TrainingConfig:
     """Local training between two averages."""
 
-    local_steps: int = setting(10, "optimizer steps a round")
+    objective: Literal["sft", "dpo"] = setting("sft", "sft (completions) or dpo (prompt, chosen, rejected)")
+    local_steps: int = setting(10, "optimizer steps a round; with local_epochs the most of them")
+    local_epochs: int = setting(0, "passes over a node's own examples a round; 0: local_steps decides alone")
     batch_size: int = setting(4, "examples a step")
     learning_rate: float = setting(1e-3, "peak learning rate of AdamW")
+    lr_schedule: Literal["constant", "linear", "cosine"] = setting(
+        "constant", "constant, linear or cosine (both fall to 0), over the whole run and not a round"
+    )
+    warmup_steps: int = setting(0, "optimizer steps of the whole run in which the learning rate rises to its peak")
+    fedprox_mu: float = setting(0.0, "weight of FedProx's pull towards the round's adapter; 0 is off")
+    dpo_beta: float = setting(0.1, "beta of DPO; the reference is the base model without adapter")
+    optimizer_state: Literal["reset", "keep"] = setting(
+        "reset", "AdamW's moments at a round's start: reset, or keep (on the node's disk, over restarts too)"
+    )
     max_length: int = setting(512, "tokens of an example; longer ones are cut")
     packing: bool = setting(False, "on this device alone: short examples share rows of max_length tokens, kept apart")
     seed: int = setting(0, "of adapter 0, data order and dropout")
+    gradient_checkpointing: bool = setting(
+        False, "on this device alone: compute activations twice instead of keeping them; less memory, more time"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +157,9 @@ class ClientConfig:
     password_file: Path | None = setting(None, "file with its password; or FLB_PASSWORD_FILE in the environment")
     workdir: Path = setting(Path("flb-node"), "folder for adapters, sealed updates and receipts")
     threads: int | None = setting(None, "threads for training; null divides the cores among the nodes here")
+    processes: int = setting(
+        1, "processes that train together: one a GPU, or with threads each on a CPU; divides training.batch_size"
+    )
     keep_steps: int | None = setting(
         2, "adapters and sealed updates of how many past steps stay on disk; null keeps all"
     )
@@ -212,7 +231,6 @@ class Config:
 
 NOT_YET = {
     "num_clients": (None, "num_clients belongs to flb simulate, which is not in this version; set num_clients: null"),
-    "model.quantization": (None, "quantized base models are not in this version; set model.quantization: null"),
     "client.local_dp": (False, "local privacy is not in this version; set client.local_dp: false"),
 }
 """Keys whose feature is not there yet, with the one value that is allowed: refused by name, never ignored."""
@@ -220,12 +238,12 @@ NOT_YET = {
 POSITIVE = (
     "lora.r", "lora.alpha", "training.local_steps", "training.batch_size", "training.max_length",
     "run.steps", "run.round_seconds", "run.min_nodes", "run.weight_cap", "run.max_cohort", "run.value_bound",
-    "client.threads", "client.nodes_on_this_machine", "client.keep_steps", "server.keep_updates",
+    "client.threads", "client.processes", "client.nodes_on_this_machine", "client.keep_steps", "server.keep_updates",
 )  # fmt: skip
 """Numbers that must be at least 1."""
 
 AT_LEAST_ZERO = (
-    "training.seed", "run.confirmations", "run.grace_seconds", "run.min_round_seconds", "run.payout.per_round",
+    "training.seed", "training.local_epochs", "training.warmup_steps", "training.fedprox_mu", "run.confirmations", "run.grace_seconds", "run.min_round_seconds", "run.payout.per_round",
     "run.payout.delay_seconds", "server.relay.daily_gas",
     "server.relay.joins_per_prefix_per_day", "server.relay.batch_seconds",
 )  # fmt: skip

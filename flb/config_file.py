@@ -157,7 +157,8 @@ class Reader:
         if option is type(None):
             return plain is None, None
         if get_origin(option) is Literal:
-            return written in get_args(option), written
+            chosen = {str(choice): choice for choice in get_args(option)}
+            return written in chosen, chosen.get(written)
         if get_origin(option) is tuple:
             good = isinstance(plain, list) and bool(plain) and all(type(item) is str for item in plain)
             return good, tuple(plain) if good else None

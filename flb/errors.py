@@ -2,8 +2,7 @@
 """The fault tree: whose fault it is decides what happens next.
 
 `PeerFault`: the other side sent something wrong; reject it and go on. `Unavailable`: nobody's fault; wait and try
-again. `Fatal`: ours or the user's; stop with the class's exit code. Every error is one sentence, what happened and
-what to do, and carries a stable `code`. docs/architecture.md has the table.
+again. `Fatal`: ours or the user's; stop with the class's exit code. Each is one sentence (docs/architecture.md, Faults).
 """
 
 from typing import ClassVar
@@ -12,8 +11,7 @@ from typing import ClassVar
 class FLBError(Exception):
     """Root of the tree. `str()` is one sentence with the remedy; never a secret, never a traceback.
 
-    Class attributes: `code` is stable and fit for scripts; `exit_code` ends a process; `status` is the name of the
-    gRPC status that carries the error over the wire.
+    `code` is stable and fit for scripts, `exit_code` ends a process, `status` names the gRPC status that carries it.
     """
 
     code: ClassVar[str] = "internal"
@@ -175,8 +173,14 @@ class Busy(Unavailable):
     code, exit_code, status = "busy", 63, "RESOURCE_EXHAUSTED"
 
     def __init__(self, what: str, remedy: str = "", retry_seconds: float = 1.0) -> None:
-        self.retry_seconds = retry_seconds
         super().__init__(what, remedy)
+        self.retry_seconds = retry_seconds
+
+
+class TrainingFailed(Unavailable):
+    """This round's training gave nothing that can be sent; the node waits for the next round."""
+
+    code, exit_code = "training-failed", 64
 
 
 # --- ours, or the user's ----------------------------------------------------------------------------------------
@@ -284,17 +288,13 @@ class ChildFailed(Fatal):
     code, exit_code = "child-failed", 22
 
 
-def by_code(code: str) -> type[FLBError]:
-    """The class of a stable code, as it comes over the wire; `FLBError` for one that this version does not know."""
-    found, pending = dict[str, type[FLBError]](), [FLBError]
-    while pending:
-        kind = pending.pop()
-        found[kind.code] = kind
-        pending.extend(kind.__subclasses__())
-    return found.get(code, FLBError)
+class OutOfMemory(Fatal):
+    """The model or one training step does not fit; the sentence says what would."""
+
+    code, exit_code = "out-of-memory", 25
 
 
 def disk_error(error: OSError) -> DiskError:
     """An operating system's error as one of ours."""
-    where = f" {error.filename}" if error.filename else ""
-    return DiskError(f"a file could not be used ({error.strerror or error}{where})", "check disk space and permissions")
+    reason = f"{error.strerror or error}{f' {error.filename}' if error.filename else ''}"
+    return DiskError(f"a file could not be used ({reason})", "check disk space and permissions")

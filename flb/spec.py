@@ -15,13 +15,18 @@ import rfc8785
 from flb.errors import BadMessage, Refused
 from flb.types import Codec, Digest, LoraMode, TensorSpec
 
-VERSION = 2
+VERSION = 3
 LARGEST = 10**21
 """From here on RFC 8785 writes floats with an exponent, so no integer of a canonical text is larger."""
 RULES = ("capped_examples", "uploads_bytes_examples")
 """How a round is scored: the files of `flb.scoring`."""
 DOWN = ("f32", "mxint8")
 """How nodes get the next adapter: whole, or as the encoded step that makes it from the one before."""
+OBJECTIVES = ("sft", "dpo")
+"""What local training learns from: completions, or pairs of a chosen and a rejected one."""
+LR_SCHEDULES = ("constant", "linear", "cosine")
+OPTIMIZER_STATES = ("reset", "keep")
+"""AdamW's moments at the start of a step: zero, or those that the node's last training left."""
 LARGEST_STEP = 2.0**100
 """Largest size of a value of a step that travels encoded: it and its remainder stay far below 2^126 (docs/arithmetic.md
 4)."""
@@ -48,13 +53,25 @@ class LoraSpec:
 
 @dataclass(frozen=True, slots=True)
 class TrainingSpec:
-    """Local training of one step: `local_steps` optimizer steps of `batch_size` examples of `max_length` tokens."""
+    """Local training of one step: `local_steps` optimizer steps of `batch_size` examples of `max_length` tokens.
+
+    With `local_epochs` above 0 it is so many passes over the node's own examples, and `local_steps` the most optimizer
+    steps. `learning_rate` is the peak of `lr_schedule`, which goes over the whole run (`flb_node.lr_schedule`).
+    `fedprox_mu` is the weight of FedProx's proximal term (Li et al., 2020), `dpo_beta` beta of DPO (Rafailov et al.,
+    2023). Where the optimizer's state is kept, it is the node's own and never leaves it."""
 
     local_steps: int
     batch_size: int
     learning_rate: float
     max_length: int
     seed: int
+    objective: str = "sft"
+    local_epochs: int = 0
+    lr_schedule: str = "constant"
+    warmup_steps: int = 0
+    fedprox_mu: float = 0.0
+    dpo_beta: float = 0.1
+    optimizer_state: str = "reset"
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +242,7 @@ def check(spec: RunSpec) -> None:
         )
     if not 0 < spec.rounds.fraction <= 1:
         raise Refused(f"rounds.fraction is {spec.rounds.fraction}", "choose a number above 0 and at most 1")
+    check_training(spec.training, spec.rounds.steps)
     check_scoring(spec.scoring, spec.rounds.steps)
     names = [tensor.name for tensor in spec.tensors]
     if not names or names != sorted(set(names), key=str.encode):
@@ -233,6 +251,25 @@ def check(spec: RunSpec) -> None:
         raise Refused("a tensor of the run spec has no elements", "make the spec with flb chain deploy")
     if any(name.endswith(".scale") for name in names):
         raise Refused("a tensor of the run spec is named like a codec's scales", "let no name end in .scale")
+
+
+def check_training(training: TrainingSpec, steps: int) -> None:
+    """Refuse a word that this version does not know, and numbers that leave no training."""
+    words = (("objective", OBJECTIVES), ("lr_schedule", LR_SCHEDULES), ("optimizer_state", OPTIMIZER_STATES))
+    for name, known in words:
+        if (word := getattr(training, name)) not in known:
+            raise Refused(f"training.{name} {word!r} is unknown", f"choose {', '.join(known[:-1])} or {known[-1]}")
+    if training.local_steps < 1 or training.batch_size < 1 or training.max_length < 2:
+        raise Refused("training.local_steps and batch_size must be at least 1, max_length at least 2", "correct them")
+    if training.local_epochs < 0 or not 0 <= training.warmup_steps <= steps * training.local_steps:
+        raise Refused(
+            f"training.local_epochs is {training.local_epochs}, training.warmup_steps {training.warmup_steps}",
+            f"choose 0 or more, and at most the run's {steps * training.local_steps} optimizer steps of warm-up",
+        )
+    if not training.learning_rate >= 0 or not training.fedprox_mu >= 0 or not training.dpo_beta > 0:
+        raise Refused(
+            "training.learning_rate and fedprox_mu must not be negative, dpo_beta must be above 0", "correct them"
+        )
 
 
 def check_scoring(scoring: ScoringSpec, steps: int) -> None:

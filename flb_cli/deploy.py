@@ -2,6 +2,7 @@
 """`flb chain deploy`: from config.yaml to a run on chain, with the work folder that its aggregator starts from."""
 
 import argparse
+import dataclasses
 import json
 import secrets
 import sys
@@ -90,13 +91,8 @@ def make_spec(config: Config, folder: Path) -> RunSpec:
     names, tensors = planner.plan_tensors(
         base_model.tensors(path), config.lora.target_modules, config.lora.r, base_model.model_type(path)
     )
-    training = specs.TrainingSpec(
-        config.training.local_steps,
-        config.training.batch_size,
-        config.training.learning_rate,
-        config.training.max_length,
-        config.training.seed,
-    )
+    shared = {item.name: getattr(config.training, item.name) for item in dataclasses.fields(specs.TrainingSpec)}
+    training = specs.TrainingSpec(**shared)
     adapter = make_adapter_zero(tensors, training.seed, BlobStore(folder / "blobs"))
     run = config.run
     return planner.make_spec(

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -28,7 +29,7 @@ from flb.membership import NO_INVITE, Invite, Rules, Slot, invite_from_text
 from flb.roster import RunView
 from flb.spec import RunSpec
 from flb.store import BlobStore, lock_folder
-from flb.types import ZERO_ADDRESS, Address, Digest, Domain
+from flb.types import ZERO_ADDRESS, Address, Digest, Domain, Step
 from flb_node import commitment, data, dataset_source, remote_code, tokens
 from flb_node.daemon import Daemon
 from flb_node.entrance import Entrance
@@ -205,26 +206,35 @@ def make_trainer(
     trusted = config.model.trust_remote_code
     runs_code = trusted is not None and remote_code.allowed(path, trusted.name, trusted.revision)
     configure_threads(config.client.threads, config.client.nodes_on_this_machine)
-    from flb_node import trainer
+    from flb_node import ranks, trainer
 
     started = time.monotonic()
-    local = trainer.load(
-        path, spec.lora, spec.tensors, device_map=config.model.device_map, dtype=config.model.dtype,
-        seed=spec.training.seed, runs_code=runs_code,
+    load_here = partial(
+        trainer.load, path, spec.lora, spec.tensors, device_map=config.model.device_map, dtype=config.model.dtype,
+        seed=spec.training.seed, bits=config.model.quantization, checkpointing=config.training.gradient_checkpointing,
+        runs_code=runs_code,
     )  # fmt: skip
+    together = ranks.start(load_here, config.client.processes, spec.training) if config.client.processes > 1 else None
+    local = together.local if together else load_here()
     tokens.use_template(local.tokenizer, config.dataset.chat_template)
     local.cache = TokenCache(config.client.workdir / "tokens", tokenizer_digest(path))
     local.packing = config.training.packing
-    log(f"loaded the base model in {time.monotonic() - started:.1f} s, computing in {local.dtype} on {local.device}")
+    quantized = f" from {local.quantization} bits" if local.quantization else ""
+    log(
+        f"loaded the base model in {time.monotonic() - started:.1f} s, computing in {local.dtype}{quantized} on {local.device}"
+    )
 
     def on_step(step: int, of: int, loss: float) -> None:
         status("training", local_step=step, of=of, loss=round(loss, 4))
         if stop.is_set():
             raise Stopped
 
-    def train(adapter: Tensors, names: frozenset[str], seed: int) -> Tensors:
+    def train(adapter: Tensors, names: frozenset[str], seed: int, step: Step) -> Tensors:
         status("training", local_step=0, of=spec.training.local_steps)
-        trained = local.train(examples, adapter, names, spec.training, seed, on_step)
+        trained = (together or local).train(
+            examples, adapter, names, spec.training, seed, on_step,
+            step=step - 1, steps=spec.rounds.steps, kept=config.client.workdir,
+        )  # fmt: skip
         log(f"trained {len(trained.losses)} steps in {trained.seconds:.1f} s, loss {trained.losses[-1]:.4f}")
         return trained.adapter
 

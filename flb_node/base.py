@@ -10,7 +10,13 @@ from pathlib import Path
 import torch
 import transformers
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from flb import base_model
 from flb.errors import WrongBaseModel
@@ -34,8 +40,16 @@ def use_configured_threads() -> None:
         torch.set_num_threads(int(count))
 
 
-def load_model(folder: Path, dtype: torch.dtype, placement: Placement, runs_code: bool = False) -> PreTrainedModel:
-    """The weights in `dtype` on their device, in evaluation mode; `runs_code` lets the folder's own classes run.
+def load_model(
+    folder: Path,
+    dtype: torch.dtype,
+    placement: Placement,
+    runs_code: bool = False,
+    *,
+    quantized: BitsAndBytesConfig | None = None,
+) -> PreTrainedModel:
+    """The weights in `dtype`, or `quantized`, on their device, in evaluation mode; `runs_code` lets the folder's own
+    classes run.
 
     Raises Refused for an architecture that is code of the folder and may not run, ModelMissing without a folder of safetensors, WrongBaseModel if transformers can't load it or if a weight is
     missing there, since transformers would fill it with random numbers.
@@ -46,7 +60,8 @@ def load_model(folder: Path, dtype: torch.dtype, placement: Placement, runs_code
         model, info = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
-            device_map=placement.device_map,
+            device_map=placement.device_map or ({"": placement.device} if quantized else None),
+            quantization_config=quantized,
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,
@@ -72,6 +87,11 @@ def load_tokenizer(folder: Path, runs_code: bool = False) -> PreTrainedTokenizer
         _refuse_code(folder, runs_code, error)
         raise WrongBaseModel(f"the tokenizer in {folder} can't be loaded ({_first_line(error)})", REMEDY) from error
     if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise WrongBaseModel(
+                f"the tokenizer in {folder} has neither a padding nor an end token",
+                "add pad_token to its configuration",
+            )
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 

@@ -22,6 +22,7 @@ from flb.errors import (
     Impostor,
     NotInCohort,
     PeerFault,
+    TrainingFailed,
     Truncated,
     Unavailable,
     WrongRound,
@@ -177,17 +178,17 @@ class Daemon:
     def work(self, opening: Opening, spec: RunSpec) -> None:
         """Train, seal and deliver for one opening; a refused update ends this node's part in it."""
         assert self.uplink is not None and self.train is not None
-        sealed = self.seal(opening.round, opening.step, opening.base, spec)
         try:
+            sealed = self.seal(opening.round, opening.step, opening.base, spec)
             receipt, signature = self.deliver(opening, sealed, spec)
             receipts.write(self.folder, receipt, signature)
             self.status("delivered", round=opening.round, weight=receipt.weight)
             self.log(f"round {opening.round}: delivered {sealed.size} bytes, weight {receipt.weight}")
         except WrongRound:
             self.log(f"round {opening.round} closed before this node's update was in; it stays sealed")
-        except PeerFault as error:
+        except (PeerFault, TrainingFailed) as error:
             self.status("refused", round=opening.round, reason=str(error))
-            self.log(f"round {opening.round}: the aggregator refused the update: {error}")
+            self.log(f"round {opening.round}: no update of this node counts: {error}")
         self.done.add((opening.round, opening.seed))
         retention.tidy(self.folder, self.blobs, self.view, opening.step, self.keep_steps)
 
@@ -208,9 +209,11 @@ class Daemon:
                 lambda: self.announced in (told, None),
             )  # fmt: skip
             self.seal(told.round, told.step, told.base, spec, wait)
-        except WrongRound as error:
+        except (WrongRound, TrainingFailed) as error:
             self.log(str(error))
             self.announced = None
+            if isinstance(error, TrainingFailed):
+                self.done.add((told.round, told.seed))
 
     def seal(
         self, number: Round, step: Step, base: Digest, spec: RunSpec, confirm: Callable[[], None] = lambda: None

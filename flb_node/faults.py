@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from flb.errors import AggregatorUnavailable, Busy, ClockSkew, Fatal, FLBError, by_code
+from flb.errors import AggregatorUnavailable, Busy, ClockSkew, Fatal, FLBError
 
 RETRY_SECONDS = 1.0
 """Wait after the aggregator or the chain was away."""
@@ -46,6 +46,16 @@ def fault_of(error: Any) -> FLBError:
     if isinstance(fault, Busy):
         fault.retry_seconds = int(trailing.get("flb-retry-ms", 1000)) / 1000
     return fault
+
+
+def by_code(code: str) -> type[FLBError]:
+    """The class of a stable code, as it comes over the wire; `FLBError` for one that this version does not know."""
+    found, pending = dict[str, type[FLBError]](), [FLBError]
+    while pending:
+        kind = pending.pop()
+        found[kind.code] = kind
+        pending.extend(kind.__subclasses__())
+    return found.get(code, FLBError)
 
 
 def check_clock(left: float) -> None:

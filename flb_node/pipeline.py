@@ -26,8 +26,8 @@ from flb.types import Address, Digest, Step, TensorSpec
 from flb.wire import container
 
 Tensors = Mapping[str, Float32]
-Train = Callable[[Tensors, frozenset[str], int], Tensors]
-"""(adapter, names to train, seed) -> adapter after local training."""
+Train = Callable[[Tensors, frozenset[str], int, Step], Tensors]
+"""(adapter, names to train, seed, step) -> adapter after local training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def seal_update(
         return sealed
     layout = layout_of(spec, step)
     before = load_adapter(spec, blobs, base)
-    after = train(before, frozenset(tensor.name for tensor in layout.tensors), training_seed(spec, step, node))
+    after = train(before, frozenset(tensor.name for tensor in layout.tensors), training_seed(spec, step, node), step)
     confirm()
     loss = CodecLoss(spec)
     with blobs.writer() as out:

@@ -1,50 +1,59 @@
 # SPDX-License-Identifier: Apache-2.0
 """Local training: the base model is loaded once, and each step trains the shared adapter on this node's examples.
 
-trl's SFTTrainer does the training (chat template, loss on the completion alone, fresh AdamW, constant learning rate)
-on peft's LoRA; this module puts numpy arrays in and takes numpy arrays out. On a CPU the same seed, adapter, examples
-and thread count give the same bits, in any process.
+trl does the training (chat template, loss on the completion alone or on pairs, AdamW) on peft's LoRA; this module puts
+numpy arrays in and takes numpy arrays out. On a CPU the same seed, adapter, examples, place in the run and thread count
+give the same bits, in any process.
 """
 
 import gc
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import trl.trainer.utils as trl_utils
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
-from trl import SFTConfig, SFTTrainer
+from transformers import PreTrainedTokenizerBase
 
 from flb.delta import Float32
-from flb.errors import BadContainer, WrongBaseModel
+from flb.errors import BadContainer, ConfigError, WrongBaseModel
 from flb.spec import LoraSpec, TrainingSpec
 from flb.types import TensorSpec
-from flb_node import base, compute_dtype, packed_attention, packing, tokens
+from flb_node import (
+    base,
+    compute_dtype,
+    fedprox,
+    lr_schedule,
+    optimizer_state,
+    out_of_memory,
+    packed_attention,
+    packing,
+    preference_tokens,
+    quantization,
+    tokens,
+    trl_run,
+)
 from flb_node.data import Example
 from flb_node.devices import Placement, placement
+from flb_node.step_watch import OnStep, StepWatch, check_finite
 from flb_node.token_cache import TokenCache
-
-OnStep = Callable[[int, int, float], None]
-"""(optimizer step, counted from 1; of how many; its loss). An exception raised in it ends the training."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
     """What one step made. `adapter` holds every tensor, float32, copied; `losses` and `step_seconds` one value for
-    each optimizer step; `seconds` is the whole call, in seconds."""
+    each optimizer step; `seconds` is the whole call, `start_seconds` its part before the first optimizer step."""
 
     adapter: dict[str, Float32]
     losses: tuple[float, ...]
     step_seconds: tuple[float, ...]
     seconds: float
+    start_seconds: float
 
 
 @dataclass(slots=True)
@@ -59,11 +68,13 @@ class LocalTrainer:
     device: str
     dtype: str
     measured: dict[str, float]
+    quantization: int | None = None
+    checkpointing: bool = False
     cache: TokenCache | None = None
     """Where tokens are kept for the next start."""
     packing: bool = False
     """Whether examples share rows of `max_length` tokens; set before the first training."""
-    _dataset: tuple[tuple[Sequence[Example], int], Dataset] | None = None
+    _dataset: tuple[tuple[Sequence[Example], str, int], Dataset] | None = None
 
     def train(
         self,
@@ -73,38 +84,69 @@ class LocalTrainer:
         training: TrainingSpec,
         seed: int,
         on_step: OnStep,
+        *,
+        step: int = 0,
+        steps: int = 1,
+        kept: Path | None = None,
     ) -> Trained:
-        """Train `training.local_steps` optimizer steps from `adapter`; only tensors named in `trainable` change.
+        """Train step `step` (from 0) of the run's `steps` from `adapter`; only tensors named in `trainable` change.
 
-        `seed`, 0 to 2^32 - 1, decides data order and dropout. Raises DatasetError if no example fits
-        `training.max_length`, BadContainer if `adapter` has other names or shapes than the run.
+        `seed`, 0 to 2^32 - 1, decides data order and dropout; `kept` is the folder of the optimizer's state, for a run
+        that keeps it. Raises DatasetError if no example fits `training.max_length`, BadContainer if `adapter` has other
+        names or shapes than the run, TrainingFailed if the result is worth nothing, OutOfMemory.
         """
         start = time.perf_counter()
-        dataset = self._tokenize(examples, training.max_length)
+        keep = training.optimizer_state == "keep"
+        assert kept is not None or not keep, "a run that keeps the optimizer's state needs a folder for it"
+        rows = self._tokenize(examples, training)
         self._put(adapter, trainable)
-        record = _Record(training.local_steps, on_step)
-        with tempfile.TemporaryDirectory() as scratch, _trl_patches(self.model):
-            trainer = SFTTrainer(
-                model=self.model,
-                args=_arguments(training, seed, self.device, scratch, self.packing),
-                train_dataset=dataset,
-                processing_class=self.tokenizer,
-                callbacks=[record],
-            )
-            trainer.remove_callback(PrinterCallback)
+        planned = lr_schedule.planned_steps(training, len(rows))
+        watch = StepWatch(
+            planned,
+            on_step,
+            lambda local: lr_schedule.learning_rate(training, steps, step, local, planned),
+            self.weights,
+        )
+        before = optimizer_state.read(kept, step) if keep and kept else {}
+        with (
+            tempfile.TemporaryDirectory() as scratch,
+            out_of_memory.explained(self, training),
+            trl_run.borrowed(self.model),
+            fedprox.pulled(self.weights.values(), training.fedprox_mu),
+        ):
+            arguments = trl_run.arguments(
+                training, steps=planned, seed=seed, device=self.device, scratch=scratch,
+                checkpointing=self.checkpointing, packed=self.packing,
+            )  # fmt: skip
+            callbacks = [watch, *([optimizer_state.Restore(self.weights, before)] if before else [])]
+            trainer = trl_run.make(self.model, self.tokenizer, rows, training, arguments, callbacks)
+            if self.quantization:
+                self._put(adapter, trainable)  # trl has cast the adapter to bfloat16
             trainer.train()
         self.model.eval()
         values = {name: weight.detach().cpu().numpy().copy() for name, weight in self.weights.items()}
-        return Trained(values, tuple(record.losses), tuple(record.seconds), time.perf_counter() - start)
+        check_finite(float(np.max([np.abs(value).max() for value in values.values()])), planned, "adapter")
+        if keep and kept:
+            optimizer_state.write(kept, step, optimizer_state.taken(trainer.optimizer, self.weights, before))
+        seconds = time.perf_counter() - start
+        return Trained(values, tuple(watch.losses), tuple(watch.seconds), seconds, watch.began - start)
 
-    def _tokenize(self, examples: Sequence[Example], max_length: int) -> Dataset:
-        key = (examples, max_length)
+    def _tokenize(self, examples: Sequence[Example], training: TrainingSpec) -> Dataset:
+        key = (examples, training.objective, training.max_length)
         if self._dataset is None or self._dataset[0] != key:
-            encode_all = tokens.encode_all if self.cache is None else self.cache.encode_all
-            rows = encode_all(self.tokenizer, examples, max_length)
-            if self.packing:
-                packed_attention.check(self.model)
-            self._dataset = key, Dataset.from_dict(packing.columns(rows, max_length, self.packing))
+            columns: dict[str, Any]
+            if training.objective == "dpo" and self.packing:
+                raise ConfigError("training.packing is for the objective sft; this run trains dpo", "set it to false")
+            if training.objective == "dpo":
+                pairs = preference_tokens.encode_all(self.tokenizer, examples, training.max_length)
+                columns = {name: [row[name] for row in pairs] for name in pairs[0]}
+            else:
+                encode_all = tokens.encode_all if self.cache is None else self.cache.encode_all
+                rows = encode_all(self.tokenizer, examples, training.max_length)
+                if self.packing:
+                    packed_attention.check(self.model)
+                columns = packing.columns(rows, training.max_length, self.packing)
+            self._dataset = key, Dataset.from_dict(columns)
         return self._dataset[1]
 
     def _put(self, adapter: Mapping[str, Float32], trainable: frozenset[str]) -> None:
@@ -117,6 +159,7 @@ class LocalTrainer:
                     "fetch the adapter that the chain names",
                 )
             weight.grad = None
+            weight.data = weight.data.float()
             weight.data.copy_(torch.from_numpy(np.array(adapter[name], dtype=np.float32)))
             weight.requires_grad_(name in trainable)
 
@@ -129,12 +172,16 @@ def load(
     device_map: str,
     dtype: str = "auto",
     seed: int,
+    bits: int | None = None,
+    checkpointing: bool = False,
     runs_code: bool = False,
 ) -> LocalTrainer:
     """Load the base model from `base_dir` and put `lora` on it; `tensors` are the names and shapes of the run spec.
 
-    `dtype` is float32, bfloat16 or auto (one step of each is timed, the faster is kept). `runs_code` is `base.load_model`'s. Raises ModelMissing,
-    WrongBaseModel (not loadable, or another shape of adapter than `tensors`), ConfigError for an absent device.
+    `dtype` is float32, bfloat16 or auto (one step of each is timed, the faster is kept); `bits` 8, 4 or None quantizes
+    the base; `checkpointing` computes activations twice instead of keeping them; `runs_code` is `base.load_model`'s.
+    Raises ModelMissing, WrongBaseModel (not loadable, or another shape of adapter than `tensors`), ConfigError for an
+    absent device, OutOfMemory.
     """
     assert dtype in compute_dtype.CHOICES, f"dtype is {dtype!r}"
     base.use_configured_threads()
@@ -144,22 +191,29 @@ def load(
     if dtype == "auto":
         options = compute_dtype.candidates(place.device)
         for loaded in options:
-            model = _attach(base_dir, loaded, place, lora, seed, runs_code)
+            model = None  # the one before goes first: two at a time would be the node's peak
+            model = _attach(base_dir, loaded, place, lora, seed, bits, runs_code)
             if len(options) > 1:
                 measured[loaded] = compute_dtype.step_seconds(model)
         dtype = compute_dtype.choose(measured) if measured else loaded
     if model is None or loaded != dtype:
-        model = _attach(base_dir, dtype, place, lora, seed, runs_code)
+        model = None
+        model = _attach(base_dir, dtype, place, lora, seed, bits, runs_code)
     weights = _adapter_weights(model)
     _compare(weights, tensors, base_dir)
     gc.collect()
     gc.freeze()  # the model stays for good; walking it in each round's collection takes a quarter of a second
-    return LocalTrainer(model, tokenizer, weights, place.device, dtype, measured)
+    return LocalTrainer(model, tokenizer, weights, place.device, dtype, measured, bits, checkpointing)
 
 
-def _attach(base_dir: Path, dtype: str, place: Placement, lora: LoraSpec, seed: int, runs_code: bool) -> PeftModel:
+def _attach(
+    base_dir: Path, dtype: str, place: Placement, lora: LoraSpec, seed: int, bits: int | None, runs_code: bool
+) -> PeftModel:
     """The base in `dtype` with a LoRA adapter in float32 (peft casts its input, and its output back)."""
-    model = base.load_model(base_dir, getattr(torch, dtype), place, runs_code)
+    kind = getattr(torch, dtype)
+    with out_of_memory.while_loading(bits):
+        quantized = quantization.config_of(bits, kind, place.device)
+        model = base.load_model(base_dir, kind, place, runs_code, quantized=quantized)
     torch.manual_seed(seed)
     config = LoraConfig(
         r=lora.r,
@@ -170,11 +224,13 @@ def _attach(base_dir: Path, dtype: str, place: Placement, lora: LoraSpec, seed: 
         task_type="CAUSAL_LM",
     )
     try:
-        return get_peft_model(model, config, autocast_adapter_dtype=True)
+        tuned = get_peft_model(model, config, autocast_adapter_dtype=True)
     except ValueError as error:  # peft found none of the modules
         raise WrongBaseModel(
             f"the base model in {base_dir} has no module named {', '.join(lora.target_modules)}", base.REMEDY
         ) from error
+    quantization.keep_unpacked(model)
+    return tuned
 
 
 def _adapter_weights(model: PeftModel) -> dict[str, torch.nn.Parameter]:
@@ -199,74 +255,3 @@ def _compare(weights: Mapping[str, torch.nn.Parameter], tensors: Sequence[Tensor
                 f"{here or 'absent'} here and {there or 'absent'} there",
                 "set model.model_path to the model that the operator named",
             )
-
-
-def _arguments(training: TrainingSpec, seed: int, device: str, scratch: str, packed: bool) -> SFTConfig:
-    arguments = SFTConfig(
-        output_dir=scratch,  # trl makes the folder even if it saves nothing
-        max_steps=training.local_steps,
-        per_device_train_batch_size=training.batch_size,
-        learning_rate=training.learning_rate,
-        lr_scheduler_type="constant",
-        optim="adamw_torch",
-        max_length=None,
-        padding_free=packed,  # the rows of a batch become one, with position ids and without an attention mask
-        dataset_kwargs={"skip_prepare_dataset": True},
-        activation_checkpointing=False,
-        bf16=False,  # no autocast: the base is in its compute type already
-        use_cpu=device == "cpu",
-        dataloader_pin_memory=device.startswith("cuda"),
-        seed=seed,
-        data_seed=seed,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-    )
-    # Several visible GPUs would make the trainer copy the model to each; one node trains on one, or splits the layers.
-    arguments._n_gpu = min(arguments.n_gpu, 1)
-    return arguments
-
-
-class _Record(TrainerCallback):  # type: ignore[misc]
-    """transformers reports progress to callbacks of this class only."""
-
-    def __init__(self, total: int, on_step: OnStep) -> None:
-        self.total, self.on_step = total, on_step
-        self.losses: list[float] = []
-        self.seconds: list[float] = []
-        self.start = 0.0
-
-    def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self.start = time.perf_counter()
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.seconds.append(time.perf_counter() - self.start)
-
-    def on_log(self, _arguments: Any, _state: Any, _control: Any, logs: dict[str, float], **_: Any) -> None:
-        if "loss" in logs:
-            self.losses.append(float(logs["loss"]))
-            self.on_step(len(self.losses), self.total, self.losses[-1])
-
-
-@contextmanager
-def _trl_patches(model: PeftModel) -> Any:
-    """Undo and improve what SFTTrainer does to the model's forward.
-
-    Each SFTTrainer wraps `forward` anew, so the model's own is put back. And outside of GPUs trl computes logits for
-    every token, then drops those that the loss ignores: asking it for the compact path saves up to a third of a step
-    on a CPU and changes no value.
-    """
-    inner = model.get_base_model()
-    forward = inner.__dict__.get("forward")
-    compact = trl_utils._use_triton
-    trl_utils._use_triton = lambda device: True
-    try:
-        yield
-    finally:
-        trl_utils._use_triton = compact
-        if forward is None:
-            inner.__dict__.pop("forward", None)
-        else:
-            inner.forward = forward

@@ -24,8 +24,12 @@ OUTER_RINGS = {
     "flb.config",
 }
 WITH_TORCH = {
-    f"flb_node.{name}" for name in ("base", "compute_dtype", "evaluate", "held_out", "packed_attention", "trainer")
-}
+    f"flb_node.{name}"
+    for name in (
+        "base", "compute_dtype", "evaluate", "fedprox", "held_out", "optimizer_state", "out_of_memory",
+        "packed_attention", "quantization", "ranks", "step_watch", "trainer", "trl_run",
+    )
+}  # fmt: skip
 DRAWERS = {"utils", "util", "common", "helpers", "helper", "manager", "misc", "core", "shared"}
 
 

@@ -158,13 +158,20 @@ def test_parse__section_without_keys__is_its_defaults() -> None:
     [
         ("num_clients: 3\n", "line 1: num_clients belongs to flb simulate"),
         ("client:\n  local_dp: true\n", "line 2: local privacy is not in this version; set client.local_dp: false"),
-        ("model:\n  quantization: 8\n", "line 2: quantized base models are not in this version"),
-        ("model:\n  quantization: 4\n", "set model.quantization: null"),
     ],
 )
 def test_parse__feature_that_is_not_there_yet__is_refused_by_name(text: str, words: str) -> None:
     assert words in refusal(text)
     parse("client:\n  local_dp: false\nmodel:\n  quantization: null\n", HERE)
+
+
+@pytest.mark.parametrize(("written", "expected"), [("8", 8), ("4", 4), ("null", None)])
+def test_parse__quantization__is_a_number_of_bits_or_null(written: str, expected: int | None) -> None:
+    assert parse(f"model:\n  quantization: {written}\n", HERE).model.quantization == expected
+
+
+def test_parse__quantization_that_is_not_there__names_the_choices() -> None:
+    assert "model.quantization is 16: give 8 or 4 or null" in refusal("model:\n  quantization: 16\n")
 
 
 PIECES = st.sampled_from(

@@ -76,6 +76,24 @@ def test_load_model__another_width__wrong_base_model(folder: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def configured(folder: Path, **changes: str | None) -> None:
+    path = folder / "tokenizer_config.json"
+    config = {**json.loads(path.read_text(encoding="utf-8")), **changes}
+    path.write_text(json.dumps({name: value for name, value in config.items() if value is not None}), encoding="utf-8")
+
+
+def test_load_tokenizer__no_padding_token__takes_the_end_token(folder: Path) -> None:
+    configured(folder, pad_token=None)
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer.pad_token == tokenizer.eos_token is not None
+
+
+def test_load_tokenizer__neither_padding_nor_end_token__wrong_base_model(folder: Path) -> None:
+    configured(folder, pad_token=None, eos_token=None)
+    with pytest.raises(WrongBaseModel, match="neither a padding nor an end token: add pad_token"):
+        load_tokenizer(folder)
+
+
 def test_load_tokenizer__damaged__wrong_base_model(folder: Path) -> None:
     (folder / "tokenizer.json").write_text("{", encoding="utf-8")
     with pytest.raises(WrongBaseModel, match="can't be loaded"):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flb.errors import Unavailable
+from flb.errors import TrainingFailed, Unavailable
 from flb.roster import RunView
 from flb.store import BlobStore
 from flb.types import ZERO_DIGEST, Digest
@@ -96,3 +96,20 @@ def test_disconnect__after_a_break__fetches_and_compares_anew(served: Served, no
     node.disconnect()
     node.connect()
     assert node.uplink is not None and node.uplink.cert_digest == following
+
+
+def test_work__training_failed__costs_the_round_and_not_the_node(served: Served, node: Daemon) -> None:
+    assert served.certificates is not None
+    node.view = on_chain(served, served.certificates.current.digest)
+    node.connect()
+    tried: list[int] = []
+
+    def fails(adapter: Any, names: frozenset[str], seed: int, step: int) -> Any:
+        tried.append(step)
+        raise TrainingFailed("the loss of optimizer step 2 is nan", "nothing is sent for this round")
+
+    node.train, node.spec, opening = fails, small_spec(), served.opening()
+    node.work(opening, node.spec)
+    assert (opening.round, opening.seed) in node.done and tried == [opening.step]
+    assert any("no update of this node counts: the loss of optimizer step 2 is nan" in line for line in served.lines)
+    assert not list(node.folder.glob("step-*.json"))

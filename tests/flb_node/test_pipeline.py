@@ -32,7 +32,7 @@ class Trainer:
         self.calls: list[tuple[frozenset[str], int]] = []
         self.change = change
 
-    def __call__(self, adapter: pipeline.Tensors, names: frozenset[str], seed: int) -> pipeline.Tensors:
+    def __call__(self, adapter: pipeline.Tensors, names: frozenset[str], seed: int, step: Step) -> pipeline.Tensors:
         self.calls.append((names, seed))
         return {name: self.change(value) if name in names else value for name, value in adapter.items()}
 
@@ -119,8 +119,8 @@ def test_seal_update__codec_error__is_the_relative_norm_of_what_was_lost(tmp_pat
     train = Trainer(lambda value: value + (random.standard_normal(value.shape) * 1e-3).astype(np.float32))
     seen = {}
 
-    def kept(adapter: pipeline.Tensors, names: frozenset[str], seed: int) -> pipeline.Tensors:
-        seen["before"], seen["after"] = adapter, train(adapter, names, seed)
+    def kept(adapter: pipeline.Tensors, names: frozenset[str], seed: int, step: Step) -> pipeline.Tensors:
+        seen["before"], seen["after"] = adapter, train(adapter, names, seed, step)
         return seen["after"]
 
     blobs = BlobStore(tmp_path / "blobs")

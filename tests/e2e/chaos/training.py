@@ -26,7 +26,7 @@ def make_trainer(config: Config, spec: RunSpec, examples: Any, status: Any, stop
     folder = config.client.workdir
     pause = float(os.environ.get(SECONDS, "0"))
 
-    def train(adapter: Tensors, names: frozenset[str], seed: int) -> Tensors:
+    def train(adapter: Tensors, names: frozenset[str], seed: int, step: int) -> Tensors:
         sealed = sorted(path.name for path in folder.glob("step-*.json"))
         with (folder / TRAININGS).open("a") as file:
             file.write(json.dumps({"seed": seed, "sealed": sealed}) + "\n")

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's own trainer, from a config and a run spec to a trained adapter."""
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flb import base_model
+from flb.config import Config, ModelConfig, TrainingConfig
+from flb.errors import WrongBaseModel
+from flb.spec import BaseSpec, RunSpec
+from flb.types import Step
+from flb_node import app
+from tests import tiny_model
+from tests.flb_node.test_trainer import EXAMPLES, LORA, TRAINING, adapter_of, digest, load, tensors_of, train
+from tests.sim import small_spec
+
+pytestmark = pytest.mark.model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model.build(tmp_path_factory.mktemp("base"))
+
+
+def spec_of(folder: Path, **training: Any) -> RunSpec:
+    base = BaseSpec("tiny", base_model.digest(folder))
+    return replace(
+        small_spec(), base=base, lora=LORA, tensors=tensors_of(folder), training=replace(TRAINING, **training)
+    )
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`app.make_trainer`; torch is imported here already, with the threads that a node configures first."""
+    monkeypatch.setattr(app, "configure_threads", lambda *_: None)
+
+    def make(config: Config, spec: RunSpec) -> Any:
+        status: Any = lambda state, **details: None  # noqa: E731
+        return app.make_trainer(config, spec, EXAMPLES, status, threading.Event())
+
+    return make
+
+
+def test_make_trainer__first_step__is_that_of_the_run(folder: Path, made: Any) -> None:
+    zero = adapter_of(tensors_of(folder))
+    config = Config(model=ModelConfig(model_path=folder, device_map="cpu", dtype="float32"))
+    trained = made(config, spec_of(folder))(zero, frozenset(zero), 1, Step(1))
+    assert digest(trained) == digest(train(load(folder), zero).adapter)
+
+
+def test_make_trainer__quantized_node__the_same_base_and_another_adapter(folder: Path, made: Any) -> None:
+    zero = adapter_of(tensors_of(folder))
+    config = Config(
+        model=ModelConfig(model_path=folder, device_map="cpu", dtype="float32", quantization=4),
+        training=TrainingConfig(gradient_checkpointing=True),
+    )
+    spec = spec_of(folder)
+    trained = made(config, spec)(zero, frozenset(zero), 1, Step(1))
+    assert set(trained) == set(zero) and digest(trained) != digest(train(load(folder), zero).adapter)
+    with pytest.raises(WrongBaseModel):
+        made(config, replace(spec, base=BaseSpec("other", "00" * 32)))
+
+
+def test_make_trainer__linear_schedule__falls_from_step_to_step(folder: Path, made: Any) -> None:
+    zero = adapter_of(tensors_of(folder))
+    config = Config(model=ModelConfig(model_path=folder, device_map="cpu", dtype="float32"))
+    trainer = made(config, spec_of(folder, lr_schedule="linear", local_steps=1))
+    name = next(name for name in zero if ".lora_B." in name)
+    moved = [abs(trainer(zero, frozenset(zero), 1, Step(step))[name]).max() for step in (1, 2, 3)]
+    assert moved == pytest.approx([moved[0], moved[0] * 2 / 3, moved[0] / 3], rel=1e-3)
