@@ -11,6 +11,9 @@ TIP = 10**9
 """Priority fee."""
 RAISE_NUMERATOR, RAISE_DENOMINATOR = 9, 8
 """12.5 % more."""
+CEILING = 10
+"""So many times what the market asks, and no further: what keeps a transaction out for so long is no fee, and the tip
+is paid in full once it goes through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +31,13 @@ def market(base_fee: int) -> Fees:
     return Fees(2 * base_fee + TIP, TIP)
 
 
-def raised(old: Fees, asked: Fees) -> Fees:
-    """Fees of a replacement: both at least 12.5 % above the old ones, and no less than the market asks."""
-    return Fees(max(_raise(old.most), asked.most), max(_raise(old.tip), asked.tip))
+def raised(old: Fees, asked: Fees) -> Fees | None:
+    """Fees of a replacement: both at least 12.5 % above the old ones, and no less than the market asks.
+
+    None where one would be beyond `CEILING` times the market.
+    """
+    new = Fees(max(_raise(old.most), asked.most), max(_raise(old.tip), asked.tip))
+    return new if new.most <= CEILING * asked.most and new.tip <= CEILING * asked.tip else None
 
 
 def _raise(fee: int) -> int:

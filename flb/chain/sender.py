@@ -154,14 +154,15 @@ class Sender:
         )
 
     def replaced(self, entry: Entry) -> Entry:
-        """The same call with the same nonce and higher fees, written down and handed over."""
+        """The same call with the same nonce and higher fees, written down and handed over; as it is at the ceiling."""
         with self.lock:
             held = [e for e in self.outbox.pending(entry.chain_id, entry.account) if e.nonce == entry.nonce]
             if held and len(held[0].attempts) > len(entry.attempts):
                 return held[0]  # another thread that waits for the same call was faster
             fees = raised(entry.attempts[-1].fees, self.market())
-            entry = replace(entry, attempts=(*entry.attempts, sign(entry, fees, self.key)))
-            self.outbox.add(entry)
+            if fees is not None:
+                entry = replace(entry, attempts=(*entry.attempts, sign(entry, fees, self.key)))
+                self.outbox.add(entry)
             self.push_again(entry)
         return entry
 
