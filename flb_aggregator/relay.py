@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from flb.chain.refusal import ACCOUNT_FAULTS
 from flb.errors import BadMessage, ContractRefused, Refused, Unavailable
 from flb.membership import Rules, SignedMessage, Slot, accept, message_hash
 from flb.merkle import keccak256
@@ -28,8 +29,6 @@ MOST_WAITING = 1024
 KEPT = 4096
 """Outcomes that are remembered."""
 RETRY_SECONDS = 1.0
-OWN_FAULTS = ("InsufficientFunds", "NonceUsed", "Underpriced")
-"""Refusals that concern this aggregator's account and no message: the operator mends it, and the messages wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +192,7 @@ class Relay:
         except Refused as error:
             self.log(f"{len(batch)} membership messages could not be sent: {error}")
             name = error.name if isinstance(error, ContractRefused) else error.code
-            if name in OWN_FAULTS:
+            if name in ACCOUNT_FAULTS:  # ours and of no message: they wait until the operator has mended it
                 return False
             async with self.turn:
                 self.drop(batch, [Outcome("refused", error=name, reason=str(error))] * len(batch))
