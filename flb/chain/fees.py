@@ -8,7 +8,9 @@ transaction (go-ethereum: 10 %, Nethermind and Erigon: 12.5 % for some), on both
 from dataclasses import dataclass
 
 TIP = 10**9
-"""Priority fee."""
+"""Priority fee where the chain suggests none."""
+MOST_TIP = 100 * TIP
+"""No suggestion counts beyond it: a tip is paid in full, and an endpoint is not to be trusted with that."""
 RAISE_NUMERATOR, RAISE_DENOMINATOR = 9, 8
 """12.5 % more."""
 CEILING = 10
@@ -26,9 +28,13 @@ class Fees:
     """maxPriorityFeePerGas"""
 
 
-def market(base_fee: int) -> Fees:
-    """Fees that bear six full blocks after the newest one, whose base fee this is."""
-    return Fees(2 * base_fee + TIP, TIP)
+def market(base_fee: int, suggested: int = TIP) -> Fees:
+    """Fees that bear six full blocks after the newest one, whose base fee this is, with the tip that is suggested.
+
+    At least 1, or it could not be raised.
+    """
+    tip = min(max(suggested, 1), MOST_TIP)
+    return Fees(2 * base_fee + tip, tip)
 
 
 def raised(old: Fees, asked: Fees) -> Fees | None:

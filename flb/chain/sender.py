@@ -179,13 +179,16 @@ class Sender:
         return {"from": "0x" + self.address.hex(), "data": "0x" + data.hex(), **where}
 
     def market(self) -> Fees:
-        """What the newest block asks for. Raises Refused on a chain without EIP-1559."""
+        """What the newest block asks for, with the tip that the chain suggests. Raises Refused on a chain without EIP-1559."""
         newest = self.rpc.block(None)
         if newest is None:
             raise malformed(self.rpc.url, "eth_getBlockByNumber")
         if newest.base_fee is None:
             raise Refused(f"the chain at {self.rpc.url} has no base fee", "use a chain with EIP-1559 fees")
-        return market(newest.base_fee)
+        try:
+            return market(newest.base_fee, self.rpc.quantity("eth_maxPriorityFeePerGas"))
+        except (ChainUnavailable, ContractRefused):
+            return market(newest.base_fee)  # not every node has the method
 
     def count(self, tag: str) -> int:
         """The account's transactions: `latest` for mined ones, `pending` with those that wait."""

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flb.chain.fees import CEILING, Fees, market, raised
+from flb.chain.fees import CEILING, MOST_TIP, Fees, market, raised
 
 pytestmark = pytest.mark.unit
 
@@ -22,6 +22,14 @@ def test_raised__any_fees__are_an_eighth_higher_and_no_less_than_the_market(old:
     assert new.most * 8 >= old.most * 9 and new.tip * 8 >= old.tip * 9
     assert new.most >= asked.most and new.tip >= asked.tip
     assert new.most <= max(asked.most, old.most * 9 // 8 + 1)
+
+
+@given(st.integers(0, 10**12), st.integers(0, 10**13))
+def test_market__suggested_tip__is_taken_within_bounds(base_fee: int, suggested: int) -> None:
+    fees = market(base_fee, suggested)
+    assert fees.tip == min(max(suggested, 1), MOST_TIP) and fees.most == 2 * base_fee + fees.tip
+    more = raised(fees, fees)
+    assert more is not None and more.tip > fees.tip
 
 
 def test_raised__stuck_for_ever__stops_at_ten_times_the_market() -> None:
