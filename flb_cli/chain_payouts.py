@@ -69,7 +69,8 @@ def cancel(arguments: argparse.Namespace) -> int:
     rpc = Rpc(arguments.rpc)
     Registry(rpc, Domain(rpc.chain_id(), arguments.contract), 0).check_run()
     mined = payout_calls.cancel(sender_of(rpc, arguments.contract, arguments), Round(arguments.round))
-    report(arguments, mined, Round(arguments.round), "is cancelled; what it held comes with the next payout, if a round follows")
+    done = "is cancelled; what it held comes with the next payout, if a round follows"
+    report(arguments, mined, Round(arguments.round), done)
     return 0
 
 
