@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from flb.chain.refusal import ACCOUNT_FAULTS
 from flb.errors import ContractRefused, Unavailable
 from flb.rounds import Name
 from flb.types import Round
@@ -12,7 +13,7 @@ from flb_aggregator.metrics import Metrics
 from flb_aggregator.ports import Sent
 
 RETRY_SECONDS = 1.0
-"""Wait after the chain was away."""
+"""Wait after the chain was away, or the account could not pay."""
 
 
 @dataclass(slots=True)
@@ -45,6 +46,9 @@ class Outbox:
             if (
                 error.name == "FLBTooEarly"
             ):  # the chain's clock is behind ours, or the round younger than the run allows
+                return False
+            if error.name in ACCOUNT_FAULTS:  # the round waits until the operator has mended it
+                self.log(f"{error}; trying again")
                 return False
             if error.name not in ("FLBWrongRound", "revert"):
                 raise

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from flb.chain.refusal import ACCOUNT_FAULTS
 from flb.errors import BadMessage, ContractRefused, Refused, Unavailable
 from flb.membership import Rules, SignedMessage, Slot, accept, message_hash
 from flb.merkle import keccak256
@@ -93,7 +94,7 @@ class Relay:
 
     async def take(self, messages: Sequence[SignedMessage], peer: str) -> list[Outcome]:
         """`submit`, alone."""
-        outcomes = [self.known.get(self.name(signed)) for signed in messages]
+        outcomes = await asyncio.to_thread(self.recall, messages)
         if all(outcome is not None for outcome in outcomes):
             return [outcome for outcome in outcomes if outcome is not None]
         fresh = [index for index, outcome in enumerate(outcomes) if outcome is None]
@@ -114,16 +115,28 @@ class Relay:
             self.arrived.set()
         return [outcome for outcome in outcomes if outcome is not None]
 
+    def recall(self, messages: Sequence[SignedMessage]) -> list[Outcome | None]:
+        """In a thread: what is known of each message; nothing of one that was mined and that a reorg took back."""
+        outcomes = [self.known.get(self.name(signed)) for signed in messages]
+        return [
+            None
+            if outcome is not None and outcome.state == "mined" and self.chain.slot(m.node).seq < m.seq
+            else outcome
+            for outcome, m in zip(outcomes, (signed.message for signed in messages), strict=True)
+        ]
+
     def check(self, messages: Sequence[SignedMessage]) -> tuple[list[Outcome | None], bool]:
         """In a thread: the refusal of each message or None, by the rules and then on the chain; and open membership."""
         rules, slots = self.chain.rules(), dict[Address, Slot]()
-        for signed in self.waiting:
+        nodes = {signed.message.node for signed in messages}
+        # a message changes the slot of its own node alone, so what waits of others is not looked at again
+        before = [signed for signed in self.waiting if signed.message.node in nodes][-MOST_BATCH:]
+        for signed in before:
             self.follow(signed, slots, rules)
         outcomes = [self.follow(signed, slots, rules) for signed in messages]
         good = [signed for signed, refused in zip(messages, outcomes, strict=True) if refused is None]
         if good:
             # with what waits, which the chain does not hold yet
-            before = self.waiting[-MOST_BATCH:]
             effects = iter(self.chain.simulate([*before, *good])[len(before) :])
             for index, refused in enumerate(outcomes):
                 if refused is None and not next(effects):
@@ -160,8 +173,12 @@ class Relay:
             await self.arrived.wait()
             await asyncio.sleep(self.batch_seconds)
             self.arrived.clear()
+            batch: list[SignedMessage] = []
             while self.waiting:
-                if not await self.send(self.waiting[:MOST_BATCH]):
+                batch = batch or self.waiting[:MOST_BATCH]
+                if await self.send(batch):
+                    batch = []
+                else:  # the same again, for its transaction may be under way
                     await asyncio.sleep(RETRY_SECONDS)
 
     async def send(self, batch: Sequence[SignedMessage]) -> bool:
@@ -175,6 +192,8 @@ class Relay:
         except Refused as error:
             self.log(f"{len(batch)} membership messages could not be sent: {error}")
             name = error.name if isinstance(error, ContractRefused) else error.code
+            if name in ACCOUNT_FAULTS:  # ours and of no message: they wait until the operator has mended it
+                return False
             async with self.turn:
                 self.drop(batch, [Outcome("refused", error=name, reason=str(error))] * len(batch))
             return True

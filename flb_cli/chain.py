@@ -62,6 +62,13 @@ def address(text: str) -> Address:
     return Address(value)
 
 
+def number(text: str) -> int:
+    """A round, a block or a count of them on the command line: what a uint32 of the contract holds."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text} is no number from 0 to {2**32 - 1}")
+    return int(text)
+
+
 def send(arguments: argparse.Namespace) -> int:
     """`flb chain start` and `flb chain finish`: one transaction of the owner."""
     from flb.chain.registry import Registry

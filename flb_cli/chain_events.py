@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
+from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 from flb.errors import ConfigError, Unavailable
@@ -21,15 +22,15 @@ POLL_SECONDS = 0.5
 
 def register(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb."""
-    from flb_cli.chain import add_reader
+    from flb_cli.chain import add_reader, number
 
     verb = add_reader(verbs, "events", "print every event of a run in the order of the chain")
     verb.add_argument(
-        "--deploy-block", type=int, metavar="N", help="first block to read (default: where the contract appeared)"
+        "--deploy-block", type=number, metavar="N", help="first block to read (default: where the contract appeared)"
     )
     verb.add_argument("--follow", action="store_true", help="go on until interrupted, and say what a reorg takes back")
     verb.add_argument(
-        "--confirmations", type=int, default=0, metavar="N", help="print what has N blocks on top of it (default: 0)"
+        "--confirmations", type=number, default=0, metavar="N", help="print what has N blocks on top of it (default: 0)"
     )
     verb.add_argument(
         "--link",
@@ -79,9 +80,11 @@ def events(arguments: argparse.Namespace) -> int:
 def check_link(template: str | None) -> None:
     """Raise ConfigError unless the template has nothing but {tx} and {block}."""
     try:
-        (template or "").format(tx="", block="")
-    except (ValueError, KeyError, IndexError, AttributeError) as error:
-        raise ConfigError(f"--link is {template!r}", "write {tx} or {block} where they belong") from error
+        parts = list(Formatter().parse(template or ""))
+    except ValueError:
+        parts = [("", "", "", None)]
+    if any(name is not None and (name not in ("tx", "block") or how or turned) for _, name, how, turned in parts):
+        raise ConfigError(f"--link is {template!r}", "write {tx} or {block} where they belong")
 
 
 def read_token(registry: "Registry") -> Token | None:
@@ -159,6 +162,11 @@ def described(event: ChainEvent, number: int, link: str | None) -> dict[str, Any
     return line
 
 
+def printable(text: str) -> str:
+    """A text of somebody else for a terminal, which would obey its control signs."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 def worded(event: ChainEvent, line: dict[str, Any], token: Token | None) -> str:
     """An event for people: block, round, name, and every field by its name; the explorer's address or the hash last."""
     words = []
@@ -176,7 +184,7 @@ def worded(event: ChainEvent, line: dict[str, Any], token: Token | None) -> str:
         elif isinstance(value, str) and value.startswith("0x") and len(value) == 66:
             value = value[:18] + "…"
         elif isinstance(value, str):
-            value = "".join(c if c.isprintable() else "?" for c in value)
+            value = printable(value)
         words.append(f"{name} {value}")
     where = f"round {line['round']}" if line["round"] else "before round 1"
     return f"block {line['block']}, {where}: {line['event']} {', '.join(words)}  {line.get('link', line['tx'])}"

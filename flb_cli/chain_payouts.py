@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def register(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verbs."""
-    from flb_cli.chain import add_reader
+    from flb_cli.chain import add_reader, number
 
     for name, text, function in (
         ("activate-payout", "make the newest payout that is due claimable; anybody may", activate),
@@ -23,7 +23,7 @@ def register(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     ):
         verb = add_reader(verbs, name, text)
         if function is cancel:
-            verb.add_argument("round", type=int, metavar="ROUND", help="a sealed round whose payout is not active")
+            verb.add_argument("round", type=number, metavar="ROUND", help="a sealed round whose payout is not active")
         verb.add_argument("--keystore", type=Path, required=True, metavar="FILE", help="keystore of who sends it")
         verb.add_argument(
             "--password-file", type=Path, metavar="FILE", help="file with its password (or FLB_PASSWORD_FILE)"
@@ -69,7 +69,8 @@ def cancel(arguments: argparse.Namespace) -> int:
     rpc = Rpc(arguments.rpc)
     Registry(rpc, Domain(rpc.chain_id(), arguments.contract), 0).check_run()
     mined = payout_calls.cancel(sender_of(rpc, arguments.contract, arguments), Round(arguments.round))
-    report(arguments, mined, Round(arguments.round), "is cancelled; the next round's payout includes what it held")
+    done = "is cancelled; what it held comes with the next payout, if a round follows"
+    report(arguments, mined, Round(arguments.round), done)
     return 0
 
 

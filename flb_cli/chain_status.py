@@ -22,12 +22,12 @@ ROLES = ("owner", "aggregator", "admitter", "others")
 
 def register(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb."""
-    from flb_cli.chain import add_reader
+    from flb_cli.chain import add_reader, number
 
     text = "say where a run stands: round, phase, deadlines, members, payouts, and gas spent by role"
     verb = add_reader(verbs, "status", text)
     verb.add_argument(
-        "--deploy-block", type=int, metavar="N", help="first block to read (default: where the contract appeared)"
+        "--deploy-block", type=number, metavar="N", help="first block to read (default: where the contract appeared)"
     )
     verb.set_defaults(run=status)
 
@@ -70,10 +70,12 @@ def status(arguments: argparse.Namespace) -> int:
 
 def worded(result: dict[str, Any]) -> Iterable[str]:
     """The first lines for people."""
+    from flb_cli.chain_events import printable
+
     yield f"run        {result['run']} on chain {result['chain_id']}, {result['state']}"
     yield f"head       block {result['block']}"
     yield f"sealed     {result['sealed']} of {result['steps']} steps"
-    opening = result["open"]
+    opening, uri = result["open"], printable(result["endpoint"]["uri"])
     if opening:
         yield (
             f"open       round {opening['round']}, step {opening['step']}, intake closes {utc(opening['deadline'])},"
@@ -83,7 +85,7 @@ def worded(result: dict[str, Any]) -> Iterable[str]:
     yield f"adapter    {result['adapter']}"
     yield f"spec       {result['spec']}"
     yield f"owner      {result['owner']}"
-    yield f"aggregator {result['aggregator']} at {result['endpoint']['uri'] or 'no endpoint yet'}"
+    yield f"aggregator {result['aggregator']} at {uri or 'no endpoint yet'}"
     yield f"admitter   {result['admitter'] or 'none: membership is open'}"
     yield f"members    {len(result['members'])}"
     for member in result["members"]:

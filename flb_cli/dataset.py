@@ -13,7 +13,7 @@ from typing import Any
 
 from flb.types import Digest, Seconds
 from flb_cli import dataset_check
-from flb_cli.chain import add_reader, address
+from flb_cli.chain import add_reader, address, number
 from flb_cli.node_act import act, actor, add_key, add_node
 
 
@@ -39,7 +39,9 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
     verb = add_reader(verbs, "list", "list the datasets that were registered in a run")
     verb.add_argument("--node", type=address, metavar="ADDRESS", help="of this node only")
-    verb.add_argument("--deploy-block", type=int, metavar="N", help="first block to read (default: it is looked for)")
+    verb.add_argument(
+        "--deploy-block", type=number, metavar="N", help="first block to read (default: it is looked for)"
+    )
     verb.set_defaults(run=show)
 
 

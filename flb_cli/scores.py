@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb."""
+    from flb_cli.chain import number
+
     text = "show the scores and payouts of a run after a round, checked against the chain"
     parser = subparsers.add_parser("scores", help=text, description=text)
     add_run(parser)
-    parser.add_argument("--round", type=int, metavar="N", help="a sealed round (default: the newest)")
+    parser.add_argument("--round", type=number, metavar="N", help="a sealed round (default: the newest)")
     parser.set_defaults(run=run)
 
 

@@ -4,8 +4,9 @@
     python -m tools.slither
 
 Slither has dependencies of its own that bite the project's, so it gets a virtual environment of its own, .venv-slither,
-made the first time. It compiles a copy, since Hardhat's own output may hold older builds. Findings of the level `Informational` and below do not count. A finding that is not listed fails,
-and so does one that is listed and not found any more.
+made the first time. It compiles a copy, since Hardhat's own output may hold older builds. Findings of the level
+`Informational` and below do not count. A finding that is not listed fails, and so does one that is listed and not found
+any more.
 """
 
 import json

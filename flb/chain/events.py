@@ -135,7 +135,8 @@ def _string(word: bytes, data: bytes) -> str:
     text = data[start + WORD : start + WORD + size]
     if len(text) != size:
         raise ValueError(size)
-    return text.decode()
+    # a Solidity string may hold any bytes, and one endpoint that is no UTF-8 must not make a run unreadable
+    return text.decode(errors="replace")
 
 
 def digest(text: str) -> Digest:

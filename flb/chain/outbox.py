@@ -60,7 +60,8 @@ class Outbox:
             raise CorruptStore(f"the outbox {path} cannot be opened ({error})", "restore it from a copy") from error
 
     def add(self, entry: Entry) -> None:
-        """Write the newest attempt down; durable when this returns. Raises Unavailable where the disk refuses."""
+        """Write the newest attempt down; durable when this returns. Raises Unavailable where the disk refuses, or
+        CorruptStore."""
         newest = entry.attempts[-1]
         row = (
             entry.chain_id, entry.account, entry.nonce, newest.tx, entry.to, entry.data, entry.gas,
@@ -85,7 +86,7 @@ class Outbox:
         return tuple(found.values())
 
     def settle(self, entry: Entry) -> None:
-        """Forget an entry with all of its attempts. Raises Unavailable where the disk refuses."""
+        """Forget an entry with all of its attempts. Raises as `add` does."""
         where = "chain_id = ? AND account = ? AND nonce = ? AND tx = ?"
         for attempt in entry.attempts:
             self._write(
@@ -106,3 +107,5 @@ class Outbox:
             raise Unavailable(
                 f"the outbox cannot be written ({error}), so nothing is sent", "check disk space and permissions"
             ) from error
+        except sqlite3.DatabaseError as error:
+            raise CorruptStore(f"the outbox cannot be written ({error})", "restore it from a copy") from error

@@ -34,6 +34,8 @@ REFUSALS = (
     (("nonce",), "NonceUsed", "another process sends from this account; give each its own"),
 )  # fmt: skip
 """What nodes say of a transaction that they do not take, in their words, and what it means."""
+ACCOUNT_FAULTS = ("InsufficientFunds", "Underpriced", "NonceUsed")
+"""Those that lie with the account which sends: once its holder has mended it, the same call goes through."""
 
 
 def fault(url: str, error: Any) -> ContractRefused | ChainUnavailable:

@@ -154,14 +154,15 @@ class Sender:
         )
 
     def replaced(self, entry: Entry) -> Entry:
-        """The same call with the same nonce and higher fees, written down and handed over."""
+        """The same call with the same nonce and higher fees, written down and handed over; as it is at the ceiling."""
         with self.lock:
             held = [e for e in self.outbox.pending(entry.chain_id, entry.account) if e.nonce == entry.nonce]
             if held and len(held[0].attempts) > len(entry.attempts):
                 return held[0]  # another thread that waits for the same call was faster
             fees = raised(entry.attempts[-1].fees, self.market())
-            entry = replace(entry, attempts=(*entry.attempts, sign(entry, fees, self.key)))
-            self.outbox.add(entry)
+            if fees is not None:
+                entry = replace(entry, attempts=(*entry.attempts, sign(entry, fees, self.key)))
+                self.outbox.add(entry)
             self.push_again(entry)
         return entry
 
@@ -178,13 +179,16 @@ class Sender:
         return {"from": "0x" + self.address.hex(), "data": "0x" + data.hex(), **where}
 
     def market(self) -> Fees:
-        """What the newest block asks for. Raises Refused on a chain without EIP-1559."""
+        """What the newest block asks for, with the tip that the chain suggests. Raises Refused on a chain without EIP-1559."""
         newest = self.rpc.block(None)
         if newest is None:
             raise malformed(self.rpc.url, "eth_getBlockByNumber")
         if newest.base_fee is None:
             raise Refused(f"the chain at {self.rpc.url} has no base fee", "use a chain with EIP-1559 fees")
-        return market(newest.base_fee)
+        try:
+            return market(newest.base_fee, self.rpc.quantity("eth_maxPriorityFeePerGas"))
+        except (ChainUnavailable, ContractRefused):
+            return market(newest.base_fee)  # not every node has the method
 
     def count(self, tag: str) -> int:
         """The account's transactions: `latest` for mined ones, `pending` with those that wait."""

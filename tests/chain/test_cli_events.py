@@ -25,6 +25,7 @@ pytestmark = pytest.mark.chain
 
 PROMPT_SECONDS = 20
 DATA = Digest(b"\x0d" * 32)
+RUN = "0x" + "11" * 20
 
 
 @contextmanager
@@ -95,7 +96,9 @@ def test_events__followed_in_words__has_a_line_for_the_rewind(deployed: Deployed
         assert lines.get(timeout=PROMPT_SECONDS).startswith("rewind: the chain was reordered, 1 events from block ")
 
 
-@pytest.mark.parametrize("template", ["https://x/{block}{nothing}", "{", "{0}"])
+@pytest.mark.parametrize(
+    "template", ["https://x/{block}{nothing}", "{", "{0}", "{tx.__class__}", "{tx!r}", "{block:9}", "{}"]
+)
 def test_events__link_with_something_else__is_a_config_error(template: str) -> None:
     assert main(["chain", "events", "0x" + "11" * 20, "--link", template]) == 10
 
@@ -105,6 +108,27 @@ def say(capsys: pytest.CaptureFixture[str], deployed: Deployed, *words: str) -> 
     capsys.readouterr()
     assert main(["chain", words[0], "0x" + deployed.run.hex(), "--rpc", deployed.rpc.url, *words[1:]]) == 0
     return capsys.readouterr().out
+
+
+def test_status__endpoint_with_control_signs__sends_none_to_the_terminal(
+    deployed: Deployed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deployed.aggregator.set_endpoint("\x1b[2Jhost:1", Digest(bytes(32)), Digest(bytes(32)))
+    for verb in ("status", "events"):
+        out = say(capsys, deployed, verb)
+        assert "?[2Jhost:1" in out and "\x1b" not in out
+
+
+@pytest.mark.parametrize("words", [
+    ["chain", "cancel-payout", RUN, "-1", "--keystore", "none"], ["chain", "cancel-payout", RUN, "4294967296"],
+    ["chain", "events", RUN, "--confirmations", "-3"], ["chain", "status", RUN, "--deploy-block", "-1"],
+    ["scores", RUN, "--round", "-5"],
+])  # fmt: skip
+def test_number__out_of_range__is_a_usage_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    assert "is no number from 0 to 4294967295" in capsys.readouterr().err
 
 
 def test_status__gas__is_what_the_receipts_say_by_role(

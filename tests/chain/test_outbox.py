@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import requests
 
+from flb.chain import fees
 from flb.chain import sender as sender_module
 from flb.chain.fees import Fees
 from flb.chain.local import LocalChain
@@ -154,6 +155,30 @@ def test_send__transaction_stuck_below_the_base_fee__is_replaced_and_done_once(
         assert int(taken[key], 16) * 8 >= old * 9
     assert int(taken["nonce"], 16) == start
     assert endpoints(deployed) == ["stuck:1"]
+    assert Outbox(path).pending(31337, aggregator.address) == ()
+
+
+def test_send__stuck_at_the_ceiling__offers_no_more_and_is_done_once(
+    deployed: Deployed, by_hand: Rpc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever keeps a transaction out, a gap for example, an account is not emptied into its tip."""
+    monkeypatch.setattr(fees, "CEILING", 1)
+    aggregator, path = restarted(deployed.aggregator, tmp_path / "outbox.sqlite"), tmp_path / "outbox.sqlite"
+    start, waited, looks = count(by_hand, aggregator.address, "latest"), threading.Event(), []
+    replaced = Sender.replaced
+    monkeypatch.setattr(Sender, "replaced", lambda *args: looks.append(replaced(*args)) or looks[-1])
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(aggregator.set_endpoint, "stuck:1", ROOT, ROOT)
+        await_pending(aggregator, start + 1, sending)
+        for _ in range(LOOKS):
+            by_hand.call("hardhat_setNextBlockBaseFeePerGas", hex(DEAR if len(looks) < 2 else FAIR))
+            mine(by_hand, 1)
+            waited.wait(0.05)
+            if sending.done():
+                break
+        mined = sending.result(10)
+    assert len(looks) >= 2 and {len(entry.attempts) for entry in looks} == {1}
+    assert mined.tx == looks[0].attempts[0].tx
     assert Outbox(path).pending(31337, aggregator.address) == ()
 
 

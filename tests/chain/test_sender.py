@@ -13,6 +13,7 @@ import requests
 
 from flb import events as chain_events
 from flb.chain import sender as sender_module
+from flb.chain.fees import MOST_TIP, TIP
 from flb.chain.local import LocalChain
 from flb.chain.rpc import Rpc
 from flb.chain.sender import Mined, Sender
@@ -236,6 +237,26 @@ def test_send__account_without_coins__says_how_to_fund_it(rpc: Rpc, deployed: De
     rich = account(rpc)
     rich.run = deployed.run
     assert rich.join(ZERO_ADDRESS).gas_used < 60_000
+
+
+@pytest.mark.parametrize(
+    ("suggested", "tip"), [(hex(10**6), 10**6), (hex(10**12), MOST_TIP), (None, TIP)], ids=["less", "too much", "none"]
+)
+def test_send__tip__is_what_the_chain_suggests_within_bounds(
+    deployed: Deployed, chain: LocalChain, suggested: str | None, tip: int
+) -> None:
+    """One gwei is a hundred times the price of some chains, and less than others take."""
+
+    def forward(request: Any) -> bytes:
+        if request["method"] != "eth_maxPriorityFeePerGas":
+            return requests.post(chain.url, json=request, timeout=10).content
+        missing = {"error": {"code": -32601, "message": "the method does not exist"}}
+        return json.dumps({"id": 1, **({"result": suggested} if suggested else missing)}).encode()
+
+    with serving(forward) as url:
+        mined = Sender(Rpc(url), deployed.nodes[0].key, deployed.run).join(ZERO_ADDRESS)
+    sent = deployed.rpc.call("eth_getTransactionByHash", "0x" + mined.tx.hex())
+    assert int(sent["maxPriorityFeePerGas"], 16) == tip
 
 
 def test_send__refused_transaction__costs_no_nonce(deployed: Deployed) -> None:

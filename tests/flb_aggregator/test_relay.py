@@ -148,15 +148,83 @@ def test_send__chain_away__waits_and_loses_nothing(tmp_path: Path, monkeypatch: 
 
 
 def test_send__refused_as_a_whole__says_so_and_goes_on(tmp_path: Path) -> None:
-    chain = MemorySlots(faults=[ContractRefused("InsufficientFunds", (), "fund the account")])
+    chain = MemorySlots(faults=[ContractRefused("revert")])
     made = relay(tmp_path, chain)
 
     async def ask() -> None:
         first = (await settled(made, message(0)))[0]
-        assert (first.state, first.error) == ("refused", "InsufficientFunds")
+        assert (first.state, first.error) == ("refused", "revert")
         assert (await settled(made, message(1)))[0].state == "mined"
 
     running(made, ask)
+
+
+def test_send__aggregator_without_coins__the_messages_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operator's empty purse is no fault of a node, which would stop at a refusal."""
+    monkeypatch.setattr(relays, "RETRY_SECONDS", 0.01)
+    chain = MemorySlots(faults=[ContractRefused("InsufficientFunds", (), "fund the account")])
+    made = relay(tmp_path, chain)
+
+    async def ask() -> None:
+        assert (await settled(made, message(0)))[0].state == "mined"
+
+    running(made, ask)
+
+
+def test_send__messages_that_come_while_the_chain_is_away__go_in_the_next_transaction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first transaction may be under way: sent again with more in it, it would be another, and be paid twice."""
+    monkeypatch.setattr(relays, "RETRY_SECONDS", 0.01)
+    made = relay(tmp_path, MemorySlots())
+    tried: list[list[relays.SignedMessage]] = []
+
+    class Away(MemorySlots):
+        def relay(self, messages):  # type: ignore[no-untyped-def]
+            tried.append(list(messages))
+            return super().relay(messages)
+
+    made.chain = chain = Away(faults=[ChainUnavailable("away")] * 20)
+
+    async def ask() -> None:
+        await made.submit([message(0)], PEER)
+        while not tried:
+            await asyncio.sleep(0.001)
+        await settled(made, message(0), message(1))
+
+    running(made, ask)
+    assert chain.batches == [[message(0)], [message(1)]]
+    assert tried[:21] == [[message(0)]] * 21
+
+
+def test_submit__mined_and_taken_back_by_a_reorg__is_sent_again(tmp_path: Path) -> None:
+    chain = MemorySlots()
+    made = relay(tmp_path, chain)
+
+    async def ask() -> None:
+        assert (await settled(made, message(0), message(1)))[0].state == "mined"
+        del chain.slots[message(0).message.node]
+        assert [outcome.state for outcome in await settled(made, message(0), message(1))] == ["mined", "mined"]
+
+    running(made, ask)
+    assert chain.batches == [[message(0), message(1)], [message(0)]]
+    assert chain.slot(message(0).message.node).status is Status.ACTIVE
+
+
+def test_check__many_wait__asks_the_chain_for_the_nodes_of_the_call_alone(tmp_path: Path) -> None:
+    class Counting(MemorySlots):
+        asked = 0
+
+        def slot(self, node):  # type: ignore[no-untyped-def]
+            self.asked += 1
+            return super().slot(node)
+
+    chain = Counting()
+    made = relay(tmp_path, chain)
+    made.waiting = [message(index) for index in range(1, 40)] + [message(0)]
+    outcomes, _ = made.check([message(0, Kind.LEAVE, 2), message(0, Kind.LEAVE, 1)])
+    assert [refused and refused.error for refused in outcomes] == [None, "FLBReplayed"]
+    assert chain.asked < 10
 
 
 def test_send__state_that_changed_in_between__is_told_with_its_reason(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from flb.chain import abi
 from flb.chain.events import CLASSES, from_json, from_log, to_json
 from flb.errors import ChainUnavailable
-from flb.events import ChainEvent, Place
+from flb.events import ChainEndpointSet, ChainEvent, Place
 from flb.types import Block, Digest
 
 pytestmark = pytest.mark.unit
@@ -94,6 +94,15 @@ def test_from_json__field_missing_or_of_another_type__is_refused(name: str) -> N
             from_json({other: value for other, value in line.items() if other != key})
         with pytest.raises((KeyError, ValueError, TypeError)):
             from_json({**line, key: None})
+
+
+def test_from_log__endpoint_that_is_no_utf8__stays_readable() -> None:
+    """The contract takes any bytes as a string: one such event must not lock every reader out of the run."""
+    log = a_log("EndpointSet")
+    text = SAMPLES["string"].encode()
+    event = from_log({**log, "data": log["data"].replace(text.hex(), (b"\xff\xfe" + text[2:]).hex())})
+    assert isinstance(event, ChainEndpointSet)
+    assert event.uri == "\ufffd\ufffd" + SAMPLES["string"][2:]
 
 
 def test_from_log__topic_of_another_contract__is_none() -> None:

@@ -54,3 +54,14 @@ def test_open__file_of_another_form__is_corrupt(tmp_path: Path) -> None:
     path.write_bytes(b"no database" * 100)
     with pytest.raises(CorruptStore, match=r"outbox\.sqlite cannot be opened"):
         Outbox(path)
+
+
+def test_add__page_damaged_on_disk__is_corrupt(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite"
+    outbox = Outbox(path)
+    outbox.add(entry(7, attempt(1)))
+    outbox.close()
+    held = path.read_bytes()
+    path.write_bytes(held[:4096] + b"\xff" * (len(held) - 4096))
+    with pytest.raises(CorruptStore, match=r"outbox cannot be written .*malformed"):
+        Outbox(path).add(entry(8, attempt(2)))
