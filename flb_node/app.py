@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -107,13 +107,17 @@ def run(path: Path) -> int:
     assert_ieee()
     dataset = require(config.dataset_name, "dataset_name", "name this node's data: a .jsonl file or a folder of them")
     model = require(config.model.model_path, "model.model_path", "name the folder of the base model")
-    run_address = Address(bytes.fromhex(require(config.chain.run, "chain.run", "ask the operator for it")[2:]))
+    run_of_config = run_address(config)
     examples = data.read(dataset)
     base_model.weight_files(model)
     folder = config.client.workdir
     lock = lock_folder(folder)
     key = open_key(config)
-    daemon = build(config, run_address, key, examples, folder, stop, wake)
+    records = map(data.record_bytes, examples)
+    daemon = build(
+        config, run_of_config, key, records, folder, stop, wake,
+        lambda spec, status: make_trainer(config, spec, examples, status, stop),
+    )  # fmt: skip
     try:
         daemon.run()
     except Stopped:
@@ -124,6 +128,11 @@ def run(path: Path) -> int:
         lock.close()
     log("stopped" if stop.is_set() else "done")
     return 0
+
+
+def run_address(config: Config) -> Address:
+    """The run's contract."""
+    return Address(bytes.fromhex(require(config.chain.run, "chain.run", "ask the operator for it")[2:]))
 
 
 def open_key(config: Config) -> bytes:
@@ -138,23 +147,24 @@ def open_key(config: Config) -> bytes:
 
 def build(
     config: Config,
-    run_address: Address,
+    run: Address,
     key: bytes,
-    examples: tuple[data.Example, ...],
+    records: Iterable[bytes],
     folder: Path,
     stop: threading.Event,
     wake: threading.Event,
+    make_trainer: Callable[[RunSpec, StatusFile], Train],
 ) -> Daemon:
-    """Every part, once."""
+    """Every part, once. `records` is the dataset, as it is committed to."""
     rpc = connect(config.chain.rpc)
-    domain = Domain(rpc.chain_id(), run_address)
-    registry = Registry(rpc, domain, find_deploy_block(rpc, run_address))
-    sender = Sender(rpc, key, run_address, outbox=Outbox(folder / "outbox.sqlite"))
+    domain = Domain(rpc.chain_id(), run)
+    registry = Registry(rpc, domain, find_deploy_block(rpc, run))
+    sender = Sender(rpc, key, run, outbox=Outbox(folder / "outbox.sqlite"))
     secret = commitment.load_secret(folder)
     status = StatusFile(folder / "status.json", log)
     chain = NodeChain(registry, sender)
     node = address_in_config(config.client.node) or sender.address
-    dataset = commitment.commit(node, map(data.record_bytes, examples), secret)
+    dataset = commitment.commit(node, records, secret)
     entrance = Entrance(
         domain, node, key, chain, dataset, log, time.time, config.client.relay,
         address_in_config(config.client.payee) or ZERO_ADDRESS, read_invite(config),
@@ -169,7 +179,7 @@ def build(
         secret=secret,
         dataset=dataset,
         entrance=entrance,
-        make_trainer=lambda spec: make_trainer(config, spec, examples, status, stop),
+        make_trainer=lambda spec: make_trainer(spec, status),
         stop=stop,
         wake=wake,
         status=status,

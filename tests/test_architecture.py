@@ -23,7 +23,10 @@ OUTER_RINGS = {
     "flb.journal",
     "flb.config",
 }
-WITH_TORCH = {f"flb_node.{name}" for name in ("base", "compute_dtype", "evaluate", "held_out", "trainer")}
+WITH_TORCH = {
+    f"flb_node.{name}"
+    for name in ("adapter_weights", "attached", "base", "compute_dtype", "evaluate", "held_out", "trainer")
+}
 DRAWERS = {"utils", "util", "common", "helpers", "helper", "manager", "misc", "core", "shared"}
 
 
