@@ -108,8 +108,8 @@ class Node:
     def start(self) -> None:
         """Run the daemon until the run is over, this process ends, or `end` is called."""
         folder = self.config.client.workdir
-        lock = lock_folder(folder)
         key = app.open_key(self.config)
+        lock = lock_folder(folder)
         wake = threading.Event()
 
         def serve() -> None:

@@ -31,7 +31,7 @@ def test_read__file_and_keyword__the_keyword_wins(tmp_path: Path) -> None:
     [
         (RUN, {"keystor": "x"}, "did you mean keystore?"),
         (RUN, {"keep_steps": 0}, "client.keep_steps is 0"),
-        (RUN, {"relay": "perhaps"}, "client.relay is perhaps"),
+        (RUN, {"relay": "perhaps"}, "client.relay is 'perhaps'"),
         ("nowhere.yaml", {}, "nowhere.yaml does not exist"),
     ],
 )

@@ -20,6 +20,7 @@ from flb.spec import LoraSpec
 from flb_node import adapter_weights, attached
 from tests import tiny_model
 from tests.flb_node.test_trainer import tensors_of
+from tests.sim import small_spec
 
 pytestmark = pytest.mark.model
 
@@ -77,11 +78,11 @@ def test_compare__other_adapter_than_the_run__named(
 
 
 def test_rounds__two_rounds__one_train_with_swapped_adapters_and_the_last_in_the_model(
-    base: Path, tmp_path: Path, spec_of_two_rounds: Any
+    base: Path, tmp_path: Path
 ) -> None:
     trainer = a_trainer(base, tmp_path, lora(), logging_steps=1)
     node = attached.Node(Config(), adapter_weights.lora_of(trainer.model), None, ())
-    node.known = spec_of_two_rounds
+    node.known = small_spec()  # of two local steps
     trainer.args.max_steps = 4
     trainer.add_callback(attached.Rounds(node))
     tensors = tensors_of(base, LORA)
