@@ -15,7 +15,7 @@ import rfc8785
 from flb.errors import BadMessage, Refused
 from flb.types import Codec, Digest, LoraMode, TensorSpec
 
-VERSION = 2
+VERSION = 3
 LARGEST = 10**21
 """From here on RFC 8785 writes floats with an exponent, so no integer of a canonical text is larger."""
 RULES = ("capped_examples", "uploads_bytes_examples")
@@ -29,10 +29,13 @@ LARGEST_STEP = 2.0**100
 
 @dataclass(frozen=True, slots=True)
 class BaseSpec:
-    """The base model: a name for people, and the digest of its weights (`flb.base_model`)."""
+    """The base model: a name for people, and the digest of its weights (`flb.base_model`). `repo` and `revision` say where
+    it can be downloaded, owner/name and commit on the Hugging Face hub; empty where the operator did not say."""
 
     name: str
     digest: str
+    repo: str = ""
+    revision: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,7 +209,7 @@ def make_trainer(
 ) -> Train:
     """Check the base model, load it once, and return the function that trains a step."""
     path = require(config.model.model_path, "model.model_path", "name the folder of the base model")
-    base_model.check(path, spec.base.digest)
+    base_model.check(path, spec.base)
     configure_threads(config.client.threads, config.client.nodes_on_this_machine)
     from flb_node import trainer
 

@@ -145,7 +145,7 @@ class Node:
         if self.base is None:
             app.log("the folder of the trainer's base model is not known, so its weights are not compared with the run")
         else:
-            base_model.check(self.base, spec.base.digest)
+            base_model.check(self.base, spec.base)
         adapter_weights.compare(self.lora, spec.lora, spec.tensors)
         self.status, self.known = status, spec
         self.handover.announce()

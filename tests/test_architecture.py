@@ -18,6 +18,7 @@ OUTER_RINGS = {
     "flb.chain",
     "flb.base_model",
     "flb.config_file",
+    "flb.file_digests",
     "flb.keystore",
     "flb.store",
     "flb.journal",

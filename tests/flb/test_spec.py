@@ -40,7 +40,7 @@ def test_decode__own_bytes__round_trip() -> None:
         ("extra", 1, "field extra is unknown"),
         ("lora.r", "8", "lora.r. is not of type int"),
         ("training.local_steps", 2.5, "is not of type int"),
-        ("version", 1, "version 1, this program reads 2"),
+        ("version", 2, "version 2, this program reads 3"),
         ("tensors", {}, "not a list"),
     ],
 )
