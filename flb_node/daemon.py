@@ -64,6 +64,8 @@ class Daemon:
     status: Status
     log: Callable[[str], None]
     poll_seconds: float
+    evaluate: Callable[[RunSpec, Step, Digest], None] = lambda spec, step, adapter: None
+    """Measures the adapter that `step` made, while others still train."""
     keep_steps: int | None = None
     """Adapters and updates of how many past steps stay on disk; None for all."""
     view: RunView = field(default_factory=RunView)
@@ -189,6 +191,7 @@ class Daemon:
             self.status("refused", round=opening.round, reason=str(error))
             self.log(f"round {opening.round}: the aggregator refused the update: {error}")
         self.done.add((opening.round, opening.seed))
+        self.evaluate(spec, Step(opening.step - 1), opening.base)
         retention.tidy(self.folder, self.blobs, self.view, opening.step, self.keep_steps)
 
     def prepare(self) -> None:
@@ -217,7 +220,7 @@ class Daemon:
     ) -> Sealed:
         """The update of a step, from the disk or from training."""
         assert self.train is not None
-        self.status("downloading", round=number)
+        self.status("downloading", round=number, step=step)
         self.fetch(base, spec)
         return pipeline.seal_update(
             spec,
@@ -291,5 +294,6 @@ class Daemon:
         if self.spec is None:
             raise Fatal("the run ended before it started", "ask the operator for a new run")
         path = self.fetch(self.view.adapter, self.spec)
+        self.evaluate(self.spec, Step(len(self.view.rolls)), self.view.adapter)
         self.status("finished", adapter=str(path))
         self.log(f"the run is finished; its last adapter is {path}")

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures each round's adapter on held-out examples, on this device and for its user alone.
+
+metrics.jsonl has a line for each adapter, best.json names the one with the lowest loss, and the folder best/ holds it,
+as peft reads it. Nothing of this is sent. What decides is the loss on the examples that all nodes share, where the
+operator published some, else the loss on the node's own.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flb.config import ClientConfig
+from flb.delta import Float32
+from flb.errors import DatasetError, FLBError
+from flb.lora.peft_config import peft_config
+from flb.spec import RunSpec
+from flb.store import BlobStore, digest_of_file, write_atomic
+from flb.types import Digest, Step
+from flb_node import data, pipeline
+from flb_node.data import Example
+
+Figures = dict[str, Any]
+"""loss (nats a token), perplexity, accuracy (0 to 1), tokens, of one set of examples."""
+Measure = Callable[[Mapping[str, Float32]], Figures]
+"""An adapter to its line: a set's name to its figures, and the seconds that it took."""
+Report = Callable[[Mapping[str, float], int], None]
+"""Figures by name, and the step at which they hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """The examples that are measured: the node's own and the operator's; either may be empty. `shared_digest` is the
+    SHA-256 of the operator's file, so that nodes can see that they measure the same."""
+
+    own: tuple[Example, ...] = ()
+    shared: tuple[Example, ...] = ()
+    shared_digest: str = ""
+
+
+def split(examples: tuple[Example, ...], share: float) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """(to train, held out): the same after each start, and equal examples on the same side.
+
+    The held-out ones are those with the lowest hash, in order of it. Raises DatasetError if a side would be empty.
+    """
+    hashes = [hashlib.sha256(b"flb held out" + data.record_bytes(example)).digest() for example in examples]
+    wanted = max(1, round(share * len(examples)))
+    limit = sorted(hashes)[wanted - 1]
+    order = sorted(range(len(examples)), key=lambda index: hashes[index])
+    held = tuple(examples[index] for index in order if hashes[index] <= limit)
+    train = tuple(example for example, digest in zip(examples, hashes, strict=True) if digest > limit)
+    if not train:
+        raise DatasetError(
+            f"client.held_out: {share:g} leaves none of {len(examples)} examples to train",
+            "lower it, or add different examples",
+        )
+    return train, held
+
+
+def read(client: ClientConfig, examples: tuple[Example, ...]) -> tuple[tuple[Example, ...], HeldOut]:
+    """The examples to train, and what is held out. Raises DatasetError."""
+    own: tuple[Example, ...] = ()
+    if isinstance(client.held_out, float):
+        examples, own = split(examples, client.held_out)
+    elif client.held_out is not None:
+        own = data.read(client.held_out)
+        known = {data.record_bytes(example) for example in examples}
+        if any(data.record_bytes(example) in known for example in own):
+            raise DatasetError(
+                f"an example of client.held_out ({client.held_out}) is in the dataset too",
+                "remove it from one of them: its loss would say nothing",
+            )
+    shared, digest = (), ""
+    if client.shared_held_out is not None:
+        shared = data.read(client.shared_held_out)
+        digest = digest_of_file(client.shared_held_out).hex() if client.shared_held_out.is_file() else ""
+    most = client.eval_examples
+    return examples, HeldOut(own[:most], shared[:most], digest)
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """The record of all measurements in `folder`. `measure` is set once the model is loaded; without it nothing is
+    measured, as for a node that comes after the end."""
+
+    folder: Path
+    blobs: BlobStore
+    log: Callable[[str], None]
+    show: Callable[[Figures], None]
+    report: Report | None = None
+    measure: Measure | None = None
+    _measured: set[str] = field(default_factory=set)
+    _best: tuple[float, int] = (math.inf, 0)
+
+    def __post_init__(self) -> None:
+        for line in _lines(self.folder / "metrics.jsonl"):
+            self._measured.add(str(line["adapter"]))
+            self._best = min(self._best, (_deciding(line), int(line["step"])))
+
+    def __call__(self, spec: RunSpec, step: Step, adapter: Digest) -> None:
+        """Measure the adapter that `step` made, unless that was done before. An error is told and ends nothing."""
+        if self.measure is None or adapter.hex() in self._measured:
+            return
+        try:
+            figures = self.measure(pipeline.load_adapter(spec, self.blobs, adapter))
+        except FLBError as error:
+            self.log(f"step {step}: the adapter was not measured: {error}")
+            return
+        line = {"step": step, "adapter": adapter.hex(), **figures}
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        self._measured.add(adapter.hex())
+        for name, what in _sets(figures).items():
+            self.log(
+                f"step {step}: {name.replace('_', ' ')} loss {what['loss']:.4f}, accuracy {what['accuracy']:.3f}, "
+                f"perplexity {what['perplexity']:.4g} over {what['tokens']} tokens"
+            )
+            if self.report is not None:
+                plain = {f"{name}/{key}": float(what[key]) for key in ("loss", "accuracy", "perplexity")}
+                self.report(plain, step * spec.training.local_steps)
+        if (found := (_deciding(line), int(step))) < self._best and math.isfinite(found[0]):
+            self._best = found
+            self.keep(spec, step, adapter, found[0])
+        loss, best = self._best
+        self.show(
+            {"step": step, "loss": _deciding(line), "best_step": best, "best_loss": loss}
+            if best or loss < math.inf
+            else {}
+        )
+
+    def keep(self, spec: RunSpec, step: Step, adapter: Digest, loss: float) -> None:
+        """Put the best adapter so far where retention does not reach it."""
+        best = self.folder / "best"
+        best.mkdir(exist_ok=True)
+        write_atomic(best / "adapter_config.json", peft_config(spec.base.repo or spec.base.name, spec.lora))
+        write_atomic(best / "adapter_model.safetensors", self.blobs.path(adapter).read_bytes())
+        note = {"step": step, "adapter": adapter.hex(), "loss": loss}
+        write_atomic(self.folder / "best.json", json.dumps(note).encode() + b"\n")
+
+
+def _sets(line: Mapping[str, Any]) -> dict[str, Figures]:
+    return {name: line[name] for name in ("shared", "held_out") if isinstance(line.get(name), dict)}
+
+
+def _deciding(line: Mapping[str, Any]) -> float:
+    """The loss that decides which adapter is best: infinite where there is none."""
+    return next((float(what["loss"]) for what in _sets(line).values()), math.inf)
+
+
+def _lines(path: Path) -> Sequence[Mapping[str, Any]]:
+    """The lines of metrics.jsonl; one that a crash cut short counts as not written."""
+    found = []
+    if path.exists():
+        for text in path.read_bytes().splitlines():
+            try:
+                line = json.loads(text)
+                _deciding(line), int(line["step"]), str(line["adapter"])
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                continue
+            found.append(line)
+    return found
