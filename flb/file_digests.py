@@ -43,7 +43,9 @@ def remembered(folder: Path) -> dict[str, list[Any]]:
     """What was noted of each file: size in bytes, time, inode, time of change (both in nanoseconds), digest in hex."""
     try:
         noted = json.loads((folder / NOTE).read_bytes())
-        entries = {str(name): [*map(int, entry[:-1]), str(entry[-1])] for name, entry in noted.items()}
+        entries: dict[str, list[Any]] = {
+            str(name): [*map(int, entry[:-1]), str(entry[-1])] for name, entry in noted.items()
+        }
     except (OSError, ValueError, TypeError, AttributeError, IndexError, KeyError, RecursionError):
         return {}
     sound = all(len(entry) == 5 and len(entry[-1]) == 64 for entry in entries.values())

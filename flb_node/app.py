@@ -29,10 +29,12 @@ from flb.roster import RunView
 from flb.spec import RunSpec
 from flb.store import BlobStore, lock_folder
 from flb.types import ZERO_ADDRESS, Address, Digest, Domain
-from flb_node import commitment, data
+from flb_node import commitment, data, evaluation
 from flb_node.daemon import Daemon
 from flb_node.entrance import Entrance
+from flb_node.evaluation import Evaluation, HeldOut
 from flb_node.pipeline import Tensors, Train
+from flb_node.progress import ERASE
 from flb_node.status import StatusFile
 from flb_node.threads import configure_threads
 
@@ -89,8 +91,10 @@ class NodeChain:
 
 
 def log(text: str) -> None:
-    """One line with the time, on stderr."""
-    print(f"{time.strftime('%H:%M:%S')} node: {text}", file=sys.stderr, flush=True)
+    """One line with the time, on stderr; on a terminal it takes the place of the line of progress."""
+    print(
+        f"{ERASE if sys.stderr.isatty() else ''}{time.strftime('%H:%M:%S')} node: {text}", file=sys.stderr, flush=True
+    )
 
 
 def poll_seconds(rpc: str) -> float:
@@ -108,15 +112,15 @@ def run(path: Path) -> int:
     dataset = require(config.dataset_name, "dataset_name", "name this node's data: a .jsonl file or a folder of them")
     model = require(config.model.model_path, "model.model_path", "name the folder of the base model")
     run_of_config = run_address(config)
-    examples = data.read(dataset)
+    examples, held_out = evaluation.read(config.client, data.read(dataset))
     base_model.weight_files(model)
     folder = config.client.workdir
     lock = lock_folder(folder)
     key = open_key(config)
     records = map(data.record_bytes, examples)
     daemon = build(
-        config, run_of_config, key, records, folder, stop, wake,
-        lambda spec, status: make_trainer(config, spec, examples, status, stop),
+        config, run_of_config, key, records, folder, stop, wake, held_out,
+        lambda spec, status, measured: make_trainer(config, spec, examples, status, stop, measured),
     )  # fmt: skip
     try:
         daemon.run()
@@ -125,6 +129,7 @@ def run(path: Path) -> int:
     finally:
         if daemon.uplink is not None:
             daemon.uplink.close()
+        daemon.close()
         lock.close()
     log("stopped" if stop.is_set() else "done")
     return 0
@@ -153,7 +158,8 @@ def build(
     folder: Path,
     stop: threading.Event,
     wake: threading.Event,
-    make_trainer: Callable[[RunSpec, StatusFile], Train],
+    held_out: HeldOut,
+    make_trainer: Callable[[RunSpec, StatusFile, Evaluation], Train],
 ) -> Daemon:
     """Every part, once. `records` is the dataset, as it is committed to."""
     rpc = connect(config.chain.rpc)
@@ -169,23 +175,27 @@ def build(
         domain, node, key, chain, dataset, log, time.time, config.client.relay,
         address_in_config(config.client.payee) or ZERO_ADDRESS, read_invite(config),
     )  # fmt: skip
+    blobs = BlobStore(folder / "blobs", sweep=True)
+    measured = Evaluation(folder, blobs, held_out, log, status.kept.update)
     return Daemon(
         domain=domain,
         node=node,
         key=key,
         chain=chain,
-        blobs=BlobStore(folder / "blobs", sweep=True),
+        blobs=blobs,
         folder=folder,
         secret=secret,
         dataset=dataset,
         entrance=entrance,
-        make_trainer=lambda spec: make_trainer(spec, status),
+        make_trainer=lambda spec: make_trainer(spec, status, measured),
         stop=stop,
         wake=wake,
         status=status,
         log=log,
         poll_seconds=poll_seconds(rpc.url),
         keep_steps=config.client.keep_steps,
+        evaluate=measured,
+        close=lambda: measured.close(),
     )
 
 
@@ -205,14 +215,21 @@ def read_invite(config: Config) -> Invite:
 
 
 def make_trainer(
-    config: Config, spec: RunSpec, examples: tuple[data.Example, ...], status: StatusFile, stop: threading.Event
+    config: Config,
+    spec: RunSpec,
+    examples: tuple[data.Example, ...],
+    status: StatusFile,
+    stop: threading.Event,
+    measured: Evaluation,
 ) -> Train:
     """Check the base model, load it once, and return the function that trains a step."""
     path = require(config.model.model_path, "model.model_path", "name the folder of the base model")
     base_model.check(path, spec.base)
     configure_threads(config.client.threads, config.client.nodes_on_this_machine)
     from flb_node import trainer
+    from flb_node.watch import open_watch
 
+    watch = open_watch(config.client, spec, status, measured, log, f"flb-{run_address(config).hex()[:12]}")
     started = time.monotonic()
     local = trainer.load(
         path, spec.lora, spec.tensors, device_map=config.model.device_map, dtype=config.model.dtype,
@@ -220,13 +237,15 @@ def make_trainer(
     )  # fmt: skip
     log(f"loaded the base model in {time.monotonic() - started:.1f} s, computing in {local.dtype} on {local.device}")
 
+    watch.loaded(local.model, local.tokenizer, local.weights, examples)
+
     def on_step(step: int, of: int, loss: float) -> None:
-        status("training", local_step=step, of=of, loss=round(loss, 4))
+        watch.step(step, of, loss)
         if stop.is_set():
             raise Stopped
 
     def train(adapter: Tensors, names: frozenset[str], seed: int) -> Tensors:
-        status("training", local_step=0, of=spec.training.local_steps)
+        watch.begin()
         trained = local.train(examples, adapter, names, spec.training, seed, on_step)
         log(f"trained {len(trained.losses)} steps in {trained.seconds:.1f} s, loss {trained.losses[-1]:.4f}")
         return trained.adapter

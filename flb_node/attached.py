@@ -11,8 +11,8 @@ waits for it inside a callback, so there is one `train()` over all rounds: its g
 
 import atexit
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,15 @@ from transformers import TrainerCallback
 from flb import base_model
 from flb.config import Config
 from flb.delta import Float32
-from flb.errors import DatasetError, Refused
+from flb.errors import ConfigError, DatasetError, Refused
 from flb.spec import RunSpec
 from flb.store import lock_folder
-from flb_node import adapter_weights, app, attach_settings, pipeline
+from flb_node import adapter_weights, app, attach_settings, evaluation, pipeline
+from flb_node.evaluation import Evaluation
 from flb_node.handover import Ended, Handover, Work
 from flb_node.pipeline import Train
 from flb_node.status import StatusFile
+from flb_node.watch import Watch, open_watch
 
 
 def attach(trainer: Any, run: str = "config.yaml", **settings: Any) -> None:
@@ -45,8 +47,12 @@ def attach(trainer: Any, run: str = "config.yaml", **settings: Any) -> None:
     if trainer.args.world_size > 1 or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         raise Refused("attach works with one training process", "start the script without a launcher")
     config = attach_settings.read(run, settings)
+    if isinstance(config.client.held_out, float):
+        raise ConfigError(
+            "client.held_out is a share, and the dataset is the trainer's", "name a file of held-out examples"
+        )
     records = tuple(record_bytes(trainer.train_dataset))
-    node = Node(config, lora, base_folder(config, trainer.model), records)
+    node = Node(config, lora, base_folder(config, trainer.model), records, trainer.model, trainer.processing_class)
     node.start()
     spec = node.spec()
     if spec is not None:
@@ -98,9 +104,11 @@ class Node:
     lora: adapter_weights.Lora
     base: Path | None
     records: tuple[bytes, ...]
+    model: Any
+    tokenizer: Any
     handover: Handover = field(default_factory=Handover)
     stop: threading.Event = field(default_factory=threading.Event)
-    status: Callable[..., None] = lambda state, **details: None
+    watch: Watch | None = None
     last: dict[str, Float32] | None = None
     """The run's last adapter, once it is over."""
     known: RunSpec | None = None
@@ -109,6 +117,7 @@ class Node:
         """Run the daemon until the run is over, this process ends, or `end` is called."""
         folder = self.config.client.workdir
         key = app.open_key(self.config)
+        _, held_out = evaluation.read(self.config.client, ())
         lock = lock_folder(folder)
         wake = threading.Event()
 
@@ -116,14 +125,16 @@ class Node:
             try:
                 # the outbox's database belongs to the thread that opens it
                 daemon = app.build(
-                    self.config, app.run_address(self.config), key, self.records, folder, self.stop, wake, self.fit
-                )
+                    self.config, app.run_address(self.config), key, self.records, folder, self.stop, wake,
+                    held_out, self.fit,
+                )  # fmt: skip
                 try:
                     daemon.run()
                     if daemon.view.finished and daemon.spec is not None:
                         self.last = pipeline.load_adapter(daemon.spec, daemon.blobs, daemon.view.adapter)
                 finally:
                     daemon.disconnect()
+                    daemon.close()
                 self.handover.finish()
             except Ended:
                 self.handover.finish()
@@ -140,14 +151,18 @@ class Node:
         """The run's spec, once it is known and fits; None if the run is over already."""
         return self.handover.until(lambda: self.known)
 
-    def fit(self, spec: RunSpec, status: StatusFile) -> Train:
+    def fit(self, spec: RunSpec, status: StatusFile, measured: Evaluation) -> Train:
         """The daemon's `make_trainer`: the model is there, so compare it with the run."""
         if self.base is None:
             app.log("the folder of the trainer's base model is not known, so its weights are not compared with the run")
         else:
             base_model.check(self.base, spec.base)
         adapter_weights.compare(self.lora, spec.lora, spec.tensors)
-        self.status, self.known = status, spec
+        run = f"flb-{app.run_address(self.config).hex()[:12]}"
+        client = replace(self.config.client, report_to=None)  # the trainer reports for itself
+        self.watch = open_watch(client, spec, status, measured, app.log, run)
+        self.watch.loaded(self.model, self.tokenizer, self.lora.weights)
+        self.known = spec
         self.handover.announce()
         return self.handover.train
 
@@ -176,7 +191,8 @@ class Rounds(TrainerCallback):  # type: ignore[misc]
             self.done += 1
             assert self.node.known is not None
             of = self.node.known.training.local_steps
-            self.node.status("training", local_step=self.done, of=of)
+            if self.node.watch is not None:
+                self.node.watch.status("training", local_step=self.done, of=of)
             if self.done < of:
                 return
             self.node.handover.give(adapter_weights.moved(self.work.adapter, self.placed, self.node.lora.weights))

@@ -66,6 +66,7 @@ class Daemon:
     poll_seconds: float
     evaluate: Callable[[RunSpec, Step, Digest], None] = lambda spec, step, adapter: None
     """Measures the adapter that `step` made, while others still train."""
+    close: Callable[[], None] = lambda: None
     keep_steps: int | None = None
     """Adapters and updates of how many past steps stay on disk; None for all."""
     view: RunView = field(default_factory=RunView)

@@ -9,6 +9,7 @@ operator published some, else the loss on the node's own.
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,7 +75,8 @@ def read(client: ClientConfig, examples: tuple[Example, ...]) -> tuple[tuple[Exa
                 f"an example of client.held_out ({client.held_out}) is in the dataset too",
                 "remove it from one of them: its loss would say nothing",
             )
-    shared, digest = (), ""
+    shared: tuple[Example, ...] = ()
+    digest = ""
     if client.shared_held_out is not None:
         shared = data.read(client.shared_held_out)
         digest = digest_of_file(client.shared_held_out).hex() if client.shared_held_out.is_file() else ""
@@ -89,10 +91,13 @@ class Evaluation:
 
     folder: Path
     blobs: BlobStore
+    examples: HeldOut
     log: Callable[[str], None]
     show: Callable[[Figures], None]
     report: Report | None = None
     measure: Measure | None = None
+    close: Callable[[], None] = lambda: None
+    """To be called at the end of the process."""
     _measured: set[str] = field(default_factory=set)
     _best: tuple[float, int] = (math.inf, 0)
 
@@ -111,9 +116,6 @@ class Evaluation:
             self.log(f"step {step}: the adapter was not measured: {error}")
             return
         line = {"step": step, "adapter": adapter.hex(), **figures}
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        self._measured.add(adapter.hex())
         for name, what in _sets(figures).items():
             self.log(
                 f"step {step}: {name.replace('_', ' ')} loss {what['loss']:.4f}, accuracy {what['accuracy']:.3f}, "
@@ -125,12 +127,11 @@ class Evaluation:
         if (found := (_deciding(line), int(step))) < self._best and math.isfinite(found[0]):
             self._best = found
             self.keep(spec, step, adapter, found[0])
-        loss, best = self._best
-        self.show(
-            {"step": step, "loss": _deciding(line), "best_step": best, "best_loss": loss}
-            if best or loss < math.inf
-            else {}
-        )
+        _append(self.folder / "metrics.jsonl", line)  # last: what is noted is done
+        self._measured.add(adapter.hex())
+        if math.isfinite(found[0]):
+            loss, best = self._best
+            self.show({"held_out": {"step": step, "loss": found[0], "best_step": best, "best_loss": loss}})
 
     def keep(self, spec: RunSpec, step: Step, adapter: Digest, loss: float) -> None:
         """Put the best adapter so far where retention does not reach it."""
@@ -149,6 +150,15 @@ def _sets(line: Mapping[str, Any]) -> dict[str, Figures]:
 def _deciding(line: Mapping[str, Any]) -> float:
     """The loss that decides which adapter is best: infinite where there is none."""
     return next((float(what["loss"]) for what in _sets(line).values()), math.inf)
+
+
+def _append(path: Path, line: Mapping[str, Any]) -> None:
+    """Write a line; if a crash cut the last one short, leave that one alone."""
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+        torn = file.read(1) not in (b"", b"\n")
+        file.write(b"\n" * torn + json.dumps(line).encode() + b"\n")
 
 
 def _lines(path: Path) -> Sequence[Mapping[str, Any]]:

@@ -23,7 +23,7 @@ PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
 
 @dataclass(slots=True)
 class Report:
-    """Open integrations. `begin` once, then `log` in rising steps, then `end`."""
+    """Open integrations. `begin` once, then `log`, then `end`."""
 
     callbacks: Sequence[Any]
     arguments: TrainingArguments
@@ -38,7 +38,7 @@ class Report:
 
     def log(self, figures: Mapping[str, float], step: int) -> None:
         """Figures by name, which hold after so many optimizer steps of the run."""
-        self.state.global_step = max(step, self.state.global_step)  # integrations refuse to go back
+        self.state.global_step = step
         for callback in self.callbacks:
             callback.on_log(self.arguments, self.state, self.control, logs=dict(figures))
 
@@ -61,14 +61,18 @@ def open_report(names: Sequence[str], folder: Path, run: str) -> Report:
     for name in names:
         if name not in known:
             raise ConfigError(f"client.report_to names {name!r}", f"choose from {', '.join(sorted(known))}")
+        package = PACKAGES.get(name, name)
+        missing = MissingTool(
+            f"client.report_to names {name}, and the package {package} is not installed",
+            f"install it with pip install {package}, or remove {name} from client.report_to",
+        )
+        # asked first: what a constructor that raised leaves behind may print a traceback when it is collected
+        if not getattr(integration_utils, f"is_{name}_available", lambda: True)():
+            raise missing
         try:
             callback = known[name]()
         except (RuntimeError, ImportError) as error:
-            package = PACKAGES.get(name, name)
-            raise MissingTool(
-                f"client.report_to names {name}, and the package {package} is not installed",
-                f"install it with pip install {package}, or remove {name} from client.report_to",
-            ) from error
+            raise missing from error
         if getattr(callback, "logging_dir", "") is None:
             callback.logging_dir = str(folder / name)
         callbacks.append(callback)

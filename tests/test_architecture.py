@@ -26,7 +26,18 @@ OUTER_RINGS = {
 }
 WITH_TORCH = {
     f"flb_node.{name}"
-    for name in ("adapter_weights", "attached", "base", "compute_dtype", "evaluate", "held_out", "trainer")
+    for name in (
+        "adapter_weights",
+        "attached",
+        "base",
+        "compute_dtype",
+        "evaluate",
+        "held_out",
+        "measurement",
+        "report",
+        "trainer",
+        "watch",
+    )  # fmt: skip
 }
 DRAWERS = {"utils", "util", "common", "helpers", "helper", "manager", "misc", "core", "shared"}
 

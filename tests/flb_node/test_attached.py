@@ -81,7 +81,9 @@ def test_rounds__two_rounds__one_train_with_swapped_adapters_and_the_last_in_the
     base: Path, tmp_path: Path
 ) -> None:
     trainer = a_trainer(base, tmp_path, lora(), logging_steps=1)
-    node = attached.Node(Config(), adapter_weights.lora_of(trainer.model), None, ())
+    node = attached.Node(
+        Config(), adapter_weights.lora_of(trainer.model), None, (), trainer.model, trainer.processing_class
+    )
     node.known = small_spec()  # of two local steps
     trainer.args.max_steps = 4
     trainer.add_callback(attached.Rounds(node))
