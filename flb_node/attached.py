@@ -180,6 +180,12 @@ class Rounds(TrainerCallback):  # type: ignore[misc]
         self.work: Work | None = None
         self.placed: dict[str, Float32] = {}
         self.done = 0
+        self.loss: dict[str, float] = {}
+
+    def on_log(self, _arguments: Any, _state: Any, _control: Any, logs: Any = None, **_: Any) -> None:
+        """Keep the trainer's newest loss for the status."""
+        if logs and "loss" in logs:
+            self.loss = {"loss": round(float(logs["loss"]), 4)}
 
     def on_train_begin(self, _arguments: Any, _state: Any, _control: Any, optimizer: Any = None, **_: Any) -> None:
         """Wait for the first round."""
@@ -192,7 +198,8 @@ class Rounds(TrainerCallback):  # type: ignore[misc]
             assert self.node.known is not None
             of = self.node.known.training.local_steps
             if self.node.watch is not None:
-                self.node.watch.status("training", local_step=self.done, of=of)
+                status = self.node.watch.status
+                status("training", round=status.round, local_step=self.done, of=of, **self.loss)
             if self.done < of:
                 return
             self.node.handover.give(adapter_weights.moved(self.work.adapter, self.placed, self.node.lora.weights))

@@ -37,7 +37,7 @@ WITH_TORCH = {
         "report",
         "trainer",
         "watch",
-    )  # fmt: skip
+    )
 }
 DRAWERS = {"utils", "util", "common", "helpers", "helper", "manager", "misc", "core", "shared"}
 

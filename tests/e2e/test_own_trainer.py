@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ SETTINGS = {
     "training": {"local_steps": 2, "batch_size": 2, "learning_rate": 0.001, "max_length": 64},
     "run": {"steps": 2, "min_nodes": 2, "audit": "public"},
 }
+KEYS_AND_FOLDER = {"keystore": "keys/node-1.json", "password_file": "keys/node-1.password", "workdir": "node-1"}
 
 
 def prepare(folder: Path, base: Path, dataset: Path) -> Path:
@@ -34,6 +36,13 @@ def prepare(folder: Path, base: Path, dataset: Path) -> Path:
     (folder / "model").symlink_to(base)
     shutil.copy(dataset, folder / "data.jsonl")
     return folder
+
+
+def configure(path: Path, **client: object) -> None:
+    """Change settings of a node."""
+    config = yaml.safe_load(path.read_text())
+    config["client"] |= client
+    path.write_text(yaml.safe_dump(config))
 
 
 def command(script: str) -> list[str]:
@@ -52,12 +61,14 @@ def attached(base: Path, datasets: list[Path], tmp_path_factory: pytest.TempPath
         federation.start_chain()
         federation.deploy()
         federation.spawn("aggregator")
+        shared = folder / "shared.jsonl"
+        shared.write_text('{"prompt": "grey 1?", "completion": "grey is 1"}\n')
+        configure(folder / "node-2.yaml", held_out=0.3, shared_held_out=str(shared))
         federation.spawn("node-2")
         script = prepare(folder / "script", base, datasets[0])
-        config = yaml.safe_load((folder / "node-1.yaml").read_text())
-        for key in ("keystore", "password_file", "workdir"):
-            config["client"][key] = str(folder / config["client"][key])
-        (script / "config.yaml").write_text(yaml.safe_dump(config))
+        shutil.copy(folder / "node-1.yaml", script / "config.yaml")
+        own = {name: f"../{path}" for name, path in KEYS_AND_FOLDER.items()}
+        configure(script / "config.yaml", **own, shared_held_out=str(shared))
         federation.spawn_command("node-1", command("own_trainer.py"), cwd=script, env=environment())
         federation.await_members()
         assert federation.owner is not None
@@ -94,9 +105,29 @@ def test_own_trainer__real_run__delivers_every_round_and_holds_the_last_adapter(
     assert json.loads((attached.folder / "node-1" / "status.json").read_text())["state"] == "finished"
 
 
-def test_own_trainer__one_train_over_all_rounds__its_step_goes_on(attached: Federation) -> None:
-    log = attached.children["node-1"].log.read_text()
-    assert "global_step=4" in log or "4/4" in log
+def metrics(federation: Federation, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (federation.folder / name / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_evaluation__both_nodes__measure_each_adapter_and_agree_on_the_shared_examples(attached: Federation) -> None:
+    mine, others = metrics(attached, "node-1"), metrics(attached, "node-2")
+    assert [line["step"] for line in mine] == [line["step"] for line in others] == [0, 1, 2]
+    view = attached.view()
+    assert [line["adapter"] for line in mine[1:]] == [roll.adapter_digest.hex() for roll in view.rolls]
+    for one, two in zip(mine, others, strict=True):
+        assert one["shared"].pop("file") == two["shared"].pop("file")
+        assert one["shared"] == pytest.approx(two["shared"], rel=1e-5)
+        assert "held_out" not in one and two["held_out"]["tokens"] > 0
+    best = min(mine, key=lambda line: line["shared"]["loss"])
+    assert json.loads((attached.folder / "node-1" / "best.json").read_text())["adapter"] == best["adapter"]
+    assert (attached.folder / "node-1" / "best" / "adapter_model.safetensors").exists()
+    status = json.loads((attached.folder / "node-2" / "status.json").read_text())
+    assert status["held_out"]["step"] == 2
+
+
+def test_held_out__share_of_the_dataset__is_neither_trained_nor_counted(attached: Federation) -> None:
+    members = attached.view().members.values()
+    assert sorted(member.records for member in members) == [5, 6], "two of seven are held out"
 
 
 def test_own_trainer__run__verifies(attached: Federation) -> None:
