@@ -7,7 +7,7 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 HARDHAT := cd hardhat && PATH="$(CURDIR)/$(BIN):$$PATH" node node_modules/hardhat/dist/src/cli.js
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test full check lint contracts fmt gen bench chaos
+.PHONY: help setup demo test full check lint contracts slither coverage fmt gen bench chaos
 
 help:  ## List the targets
 	@echo "FLB: fine-tune one language model together on data that is not shared"
@@ -23,7 +23,7 @@ test: check contracts  ## Set up, then run all tests
 	@echo "== all tests but the unit tests, which have passed"
 	@$(PYTEST) -q -m "not unit" || { echo "a test failed: its output is above; run one alone with $(PYTEST) PATH::NAME" >&2; exit 1; }
 
-full: check contracts  ## All tests in their long forms, with more random examples
+full: check contracts slither coverage  ## All tests in their long forms, with more random examples
 	@FLB_FULL=1 $(PYTEST) -q
 
 check: setup lint  ## Lint, types, imports and unit tests
@@ -44,6 +44,14 @@ contracts: setup  ## Compile the contracts, compare the exported ABI, run the So
 	@$(HARDHAT) build --quiet || { echo "the contracts do not compile: see above" >&2; exit 1; }
 	@$(BIN)/python tools/export_abi.py --check
 	@$(HARDHAT) test solidity || { echo "a Solidity test failed: see above" >&2; exit 1; }
+
+slither: setup  ## Let Slither look for weaknesses in the contracts; half a minute, .venv-slither the first time
+	@echo "== slither"
+	@$(BIN)/python -m tools.slither
+
+coverage: setup  ## Line coverage of the contracts by the Solidity tests, at least 99 %; two minutes
+	@echo "== coverage of the contracts"
+	@$(BIN)/python -m tools.solidity_coverage
 
 fmt: setup  ## Format the code
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .

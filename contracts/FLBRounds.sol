@@ -210,8 +210,10 @@ abstract contract FLBRounds is IFLBRun, Ownable2Step {
     }
 
     /// @inheritdoc IFLBRounds
-    function recordHash(uint32 round) external view returns (bytes32) {
-        return _recordHash(round);
+    function recordHash(uint32 round) public view returns (bytes32) {
+        uint256 next = _head.round;
+        if (round >= next || next - round > RING) return 0;
+        return _ring[round % RING];
     }
 
     /// @inheritdoc IFLBRounds
@@ -290,15 +292,9 @@ abstract contract FLBRounds is IFLBRun, Ownable2Step {
         return deadline - _roundSeconds;
     }
 
-    function _recordHash(uint32 round) private view returns (bytes32) {
-        uint256 next = _head.round;
-        if (round >= next || next - round > RING) return 0;
-        return _ring[round % RING];
-    }
-
     /// @dev A void round has no record of this form: its hash has another type.
     function _requireRecord(Sealed calldata record) internal view {
         bytes32 hash = keccak256(abi.encode(ROLL_TYPEHASH, record));
-        if (hash != _recordHash(record.round)) revert FLBRecordMismatch(record.round);
+        if (hash != recordHash(record.round)) revert FLBRecordMismatch(record.round);
     }
 }

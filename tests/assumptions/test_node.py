@@ -23,8 +23,8 @@ def request(rpc: Rpc, method: str, *params: Any) -> Any:
 
 @pytest.mark.parametrize("method", ["eth_estimateGas", "eth_call"])
 def test_request__revert__is_an_answer_whose_error_holds_the_data(deployed: Deployed, method: str) -> None:
-    leave = "0x" + keccak256(b"leave()")[:4].hex()
     sender = "0x" + deployed.nodes[0].address.hex()
+    leave = "0x" + keccak256(b"leave(address)")[:4].hex() + "00" * 12 + sender[2:]
     answer = request(deployed.rpc, method, {"from": sender, "to": "0x" + deployed.run.hex(), "data": leave})
     expected = "0x" + keccak256(b"FLBNotMember(address)")[:4].hex() + "00" * 12 + sender[2:]
     assert answer["error"]["data"] == expected
@@ -76,9 +76,9 @@ def test_request__whole_run__never_asks_for_a_tag_that_is_not_on_every_chain(
     asked: list[tuple[str, Any]] = []
     real = Rpc.request
 
-    def spy(rpc: Rpc, method: str, *params: Any) -> Any:
+    def spy(rpc: Rpc, method: str, *params: Any, url: str | None = None) -> Any:
         asked.append((method, list(params)))
-        return real(rpc, method, *params)
+        return real(rpc, method, *params, url=url)
 
     monkeypatch.setattr(Rpc, "request", spy)
     rpc = Rpc(deployed.rpc.url)

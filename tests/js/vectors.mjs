@@ -2,6 +2,7 @@
 // Recomputes proto/vectors in JavaScript and fails on any difference. Prints how many cases of each file agree.
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
+import { StandardMerkleTree } from "@openzeppelin/merkle-tree";
 import { AbiCoder, TypedDataEncoder, Wallet, verifyTypedData } from "ethers";
 import { types } from "./channel.mjs";
 import { CODECS, bytes, canonical, chunks, compact, container, datasetRoot, dither, ditherKey, domainOf, hex, inviteFrom, keccak256, leaf,
@@ -153,12 +154,14 @@ const TOPICS = {
     else same(one.rolled ? wordsHash(ROLL, one.rolled) : wordsHash(VOID, one.voided), one.hash);
   },
   standard_tree(one) {
-    const tree = standardTree(one.entries);
+    const tree = standardTree(one.entries), made = StandardMerkleTree.of(one.entries, ["address", "uint256"]);
     assert.deepEqual(tree, one.tree);
+    assert.deepEqual(made.dump().tree, one.tree);
     same(tree[0], one.root);
     for (const [index, entry] of one.entries.entries()) {
       same(one.tree[one.places[index]], hex(standardLeaf(entry)));
       same(one.proofs[index].map(bytes).reduce(pair, standardLeaf(entry)), one.root);
+      assert.deepEqual(made.getProof(entry), one.proofs[index]);
     }
   },
   update(one) {
