@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,9 +121,8 @@ class Evaluation:
                 f"step {step}: {name.replace('_', ' ')} loss {what['loss']:.4f}, accuracy {what['accuracy']:.3f}, "
                 f"perplexity {what['perplexity']:.4g} over {what['tokens']} tokens"
             )
-            if self.report is not None:
-                plain = {f"{name}/{key}": float(what[key]) for key in ("loss", "accuracy", "perplexity")}
-                self.report(plain, step * spec.training.local_steps)
+        if self.report is not None:
+            self.report(dict(_plain(figures)), step * spec.training.local_steps)
         if (found := (_deciding(line), int(step))) < self._best and math.isfinite(found[0]):
             self._best = found
             self.keep(spec, step, adapter, found[0])
@@ -145,6 +144,15 @@ class Evaluation:
 
 def _sets(line: Mapping[str, Any]) -> dict[str, Figures]:
     return {name: line[name] for name in ("shared", "held_out") if isinstance(line.get(name), dict)}
+
+
+def _plain(figures: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, float]]:
+    """Every figure under its full name, as reports take them."""
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            yield from _plain(value, f"{above}{name}/")
+        elif isinstance(value, int | float) and above:
+            yield above + name, float(value)
 
 
 def _deciding(line: Mapping[str, Any]) -> float:

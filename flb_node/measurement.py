@@ -94,11 +94,14 @@ def lm_eval_judge(tasks: Sequence[str] | None, limit: int) -> Judge | None:
         wrapper = importlib.import_module("lm_eval.models.huggingface").HFLM
         try:
             answer = harness.simple_evaluate(
-                model=wrapper(pretrained=model, tokenizer=tokenizer), tasks=list(tasks), limit=limit, bootstrap_iters=0
-            )
+                model=wrapper(pretrained=model, tokenizer=tokenizer), tasks=list(tasks), limit=limit, bootstrap_iters=0,
+                random_seed=None, numpy_random_seed=None, torch_random_seed=None,  # those of training stay as they are
+            )  # fmt: skip
         except (KeyError, ValueError, OSError) as error:
+            reason = str(error.args[0] if error.args else error).splitlines()[0]
             raise DatasetError(
-                f"lm-eval can't run {', '.join(tasks)} ({error})", "check client.lm_eval_tasks"
+                f"lm-eval can't run {', '.join(tasks)} ({reason})",
+                "name tasks that lm-eval lists and whose data is on this machine in client.lm_eval_tasks",
             ) from error
         return {
             task: {name: value for name, value in result.items() if isinstance(value, int | float)}

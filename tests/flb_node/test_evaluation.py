@@ -2,6 +2,7 @@
 """What is held out, which adapter is best, and a record that survives restarts and crashes."""
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -116,12 +117,11 @@ def test_evaluation__three_rounds__the_best_is_named_and_kept(tmp_path: Path, ad
     assert best == {"step": 1, "adapter": adapters[1].hex(), "loss": 1.0}
     node.blobs.delete_others(set(), float("inf"))
     kept = tmp_path / "best" / "adapter_model.safetensors"
-    import hashlib
-
     assert hashlib.sha256(kept.read_bytes()).digest() == adapters[1]
     assert json.loads((tmp_path / "best" / "adapter_config.json").read_text())["r"] == SPEC.lora.r
     assert node.shown[-1]["held_out"] == {"step": 2, "loss": 2.0, "best_step": 1, "best_loss": 1.0}
     assert [step for _, step in node.reported] == [0, 2, 4]
+    assert node.reported[1][0]["held_out/loss"] == 1.0 and "seconds" not in node.reported[1][0]
     assert "step 1: held out loss 1.0000, accuracy 0.500, perplexity 2 over 9 tokens" in node.lines
 
 
