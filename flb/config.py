@@ -142,7 +142,7 @@ class ClientConfig:
         None, "examples that are never trained: a share of the dataset, from above 0 to below 1, or a file; null: none"
     )
     shared_held_out: Path | None = setting(None, "the operator's file of held-out examples, the same for all nodes")
-    eval_examples: int = setting(200, "most examples of each that an adapter is measured on, once a round")
+    eval_examples: int = setting(64, "most examples of each that an adapter is measured on, while the node waits")
     lm_eval_tasks: tuple[str, ...] | None = setting(None, "tasks of lm-eval to measure each adapter on; null: none")
     report_to: tuple[str, ...] | None = setting(
         None, "where losses go as well: tensorboard, mlflow, wandb or what else transformers reports to; null: nowhere"

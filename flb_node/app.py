@@ -129,7 +129,7 @@ def run(path: Path) -> int:
     finally:
         if daemon.uplink is not None:
             daemon.uplink.close()
-        daemon.close()
+        daemon.evaluation.close()
         lock.close()
     log("stopped" if stop.is_set() else "done")
     return 0
@@ -194,8 +194,7 @@ def build(
         log=log,
         poll_seconds=poll_seconds(rpc.url),
         keep_steps=config.client.keep_steps,
-        evaluate=measured,
-        close=lambda: measured.close(),
+        evaluation=measured,
     )
 
 

@@ -134,7 +134,7 @@ class Node:
                         self.last = pipeline.load_adapter(daemon.spec, daemon.blobs, daemon.view.adapter)
                 finally:
                     daemon.disconnect()
-                    daemon.close()
+                    daemon.evaluation.close()
                 self.handover.finish()
             except Ended:
                 self.handover.finish()

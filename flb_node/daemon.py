@@ -37,6 +37,7 @@ from flb_node.answers import Announcement, Relayed
 from flb_node.channel import endpoint_of
 from flb_node.download import fetch_adapter, record_of
 from flb_node.entrance import Entrance
+from flb_node.evaluation import Evaluation, NoEvaluation
 from flb_node.faults import RETRY_SECONDS, pause_after
 from flb_node.pipeline import Sealed, Train
 from flb_node.ports import Chain, Status
@@ -64,11 +65,8 @@ class Daemon:
     status: Status
     log: Callable[[str], None]
     poll_seconds: float
-    evaluate: Callable[[RunSpec, Step, Digest], None] = lambda spec, step, adapter: None
-    """Measures the adapter that `step` made, while others still train."""
-    close: Callable[[], None] = lambda: None
-    keep_steps: int | None = None
-    """Adapters and updates of how many past steps stay on disk; None for all."""
+    evaluation: Evaluation | NoEvaluation = field(default_factory=NoEvaluation)
+    keep_steps: int | None = None  # `client.keep_steps`
     view: RunView = field(default_factory=RunView)
     spec: RunSpec | None = None
     train: Train | None = None
@@ -121,8 +119,9 @@ class Daemon:
         return False
 
     def wait(self) -> None:
-        """Until an announcement, or the next poll."""
-        self.wake.wait(self.poll_seconds)
+        """Until an announcement, or the next poll; in the meantime adapters are measured."""
+        if not self.evaluation.advance(self.wake.is_set, self.poll_seconds):
+            self.wake.wait(self.poll_seconds)
         self.wake.clear()
 
     # ------------------------------------------------------------ connection
@@ -192,7 +191,7 @@ class Daemon:
             self.status("refused", round=opening.round, reason=str(error))
             self.log(f"round {opening.round}: the aggregator refused the update: {error}")
         self.done.add((opening.round, opening.seed))
-        self.evaluate(spec, Step(opening.step - 1), opening.base)
+        self.evaluation.add(spec, Step(opening.step - 1), opening.base)
         retention.tidy(self.folder, self.blobs, self.view, opening.step, self.keep_steps)
 
     def prepare(self) -> None:
@@ -295,6 +294,7 @@ class Daemon:
         if self.spec is None:
             raise Fatal("the run ended before it started", "ask the operator for a new run")
         path = self.fetch(self.view.adapter, self.spec)
-        self.evaluate(self.spec, Step(len(self.view.rolls)), self.view.adapter)
-        self.status("finished", adapter=str(path))
+        self.evaluation.add(self.spec, Step(len(self.view.rolls)), self.view.adapter)
+        self.evaluation.advance(self.stop.is_set, float("inf"))
         self.log(f"the run is finished; its last adapter is {path}")
+        self.status("finished", adapter=str(path))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures each round's adapter on held-out examples, on this device and for its user alone.
+"""Measures each round's adapter on held-out examples while the node waits, on this device and for its user alone.
 
 metrics.jsonl has a line for each adapter, best.json names the one with the lowest loss, and the folder best/ holds it,
 as peft reads it. Nothing of this is sent. What decides is the loss on the examples that all nodes share, where the
@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +28,11 @@ from flb_node.data import Example
 
 Figures = dict[str, Any]
 """loss (nats a token), perplexity, accuracy (0 to 1), tokens, of one set of examples."""
-Measure = Callable[[Mapping[str, Float32]], Figures]
-"""An adapter to its line: a set's name to its figures, and the seconds that it took."""
+Measure = Callable[[Mapping[str, Float32]], Iterator[Figures | None]]
+"""An adapter to its line, in pieces: None after each, at last a set's name to its figures and the seconds it took.
+Between two pieces the model may train."""
+MOST_WAITING = 4
+"""Adapters that wait to be measured; a node that is never idle measures only some."""
 Report = Callable[[Mapping[str, float], int], None]
 """Figures by name, and the step at which they hold."""
 
@@ -84,6 +88,31 @@ def read(client: ClientConfig, examples: tuple[Example, ...]) -> tuple[tuple[Exa
     return examples, HeldOut(own[:most], shared[:most], digest)
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An adapter that is being measured, or waits for it."""
+
+    spec: RunSpec
+    step: Step
+    adapter: Digest
+    pieces: Iterator[Figures | None]
+
+
+@dataclass(frozen=True, slots=True)
+class NoEvaluation:
+    """Measures nothing."""
+
+    def add(self, spec: RunSpec, step: Step, adapter: Digest) -> None:
+        """Nothing."""
+
+    def advance(self, busy: Callable[[], bool], seconds: float) -> bool:
+        """Nothing waits."""
+        return False
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 @dataclass(slots=True)
 class Evaluation:
     """The record of all measurements in `folder`. `measure` is set once the model is loaded; without it nothing is
@@ -96,8 +125,9 @@ class Evaluation:
     show: Callable[[Figures], None]
     report: Report | None = None
     measure: Measure | None = None
-    close: Callable[[], None] = lambda: None
-    """To be called at the end of the process."""
+    ended: Callable[[], None] = lambda: None
+    """Called by `close`."""
+    _waiting: list["Job"] = field(default_factory=list)
     _measured: set[str] = field(default_factory=set)
     _best: tuple[float, int] = (math.inf, 0)
 
@@ -106,15 +136,43 @@ class Evaluation:
             self._measured.add(str(line["adapter"]))
             self._best = min(self._best, (_deciding(line), int(line["step"])))
 
-    def __call__(self, spec: RunSpec, step: Step, adapter: Digest) -> None:
-        """Measure the adapter that `step` made, unless that was done before. An error is told and ends nothing."""
-        if self.measure is None or adapter.hex() in self._measured:
+    def add(self, spec: RunSpec, step: Step, adapter: Digest) -> None:
+        """The adapter that `step` made is to be measured, unless that was done before."""
+        if self.measure is None or adapter.hex() in self._measured | {job.adapter.hex() for job in self._waiting}:
             return
-        try:
-            figures = self.measure(pipeline.load_adapter(spec, self.blobs, adapter))
-        except FLBError as error:
-            self.log(f"step {step}: the adapter was not measured: {error}")
-            return
+        pieces = self.measure(pipeline.load_adapter(spec, self.blobs, adapter))
+        self._waiting.append(Job(spec, step, adapter, pieces))
+        if len(self._waiting) > MOST_WAITING:
+            dropped = self._waiting.pop(1)  # the first may be half measured
+            self.log(f"step {dropped.step}: the adapter is not measured, this node has no time between rounds")
+
+    def advance(self, busy: Callable[[], bool], seconds: float) -> bool:
+        """Measure until nothing waits, or `busy`, or for so many seconds, one piece at least; whether some still wait.
+
+        An error is told and ends nothing.
+        """
+        start = time.monotonic()
+        while self._waiting:
+            job = self._waiting[0]
+            try:
+                figures = next(job.pieces)
+            except FLBError as error:
+                self.log(f"step {job.step}: the adapter was not measured: {error}")
+                self._waiting.pop(0)
+                continue
+            if figures is not None:
+                self._waiting.pop(0)
+                self.note(job.spec, job.step, job.adapter, figures)
+            if busy() or time.monotonic() - start > seconds:
+                break
+        return bool(self._waiting)
+
+    def close(self) -> None:
+        """The process ends."""
+        self.ended()
+
+    def note(self, spec: RunSpec, step: Step, adapter: Digest, figures: Figures) -> None:
+        """Tell and keep what was measured."""
         line = {"step": step, "adapter": adapter.hex(), **figures}
         for name, what in _sets(figures).items():
             self.log(

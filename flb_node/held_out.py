@@ -3,7 +3,7 @@
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,18 +47,38 @@ def held_out_loss(
 def measure(model: PreTrainedModel, encoded: Sequence[Tokens], batch: int = 8) -> Measured:
     """Loss and accuracy over the completion tokens of at least one tokenized example; `batch` changes their rounding
     alone. The model has to be in evaluation mode."""
+    return total(parts(model, encoded, batch))
+
+
+def total(measured: Iterable[tuple[float, int, int]]) -> Measured:
+    """The figures of all `parts` together."""
+    losses, hits, counts = zip(*measured, strict=True)
+    return Measured(sum(losses) / sum(counts), sum(hits) / sum(counts), sum(counts))
+
+
+def parts(model: PreTrainedModel, encoded: Sequence[Tokens], batch: int = 8) -> Iterator[tuple[float, int, int]]:
+    """(loss in nats, right guesses, completion tokens) of one batch after another. Between two of them the model may
+    do other work, if it comes back with the same weights."""
     rows = sorted(encoded, key=lambda row: (len(row.ids), row.start))
-    shared = _shared_prefix(rows)
-    cache = None
     with torch.inference_mode():
-        if shared:
-            prefix = torch.tensor([rows[0].ids[:shared]], device=model.device)
-            cache = model(input_ids=prefix, use_cache=True).past_key_values
-            if not isinstance(cache, DynamicCache):  # state-space models keep something else
-                cache, shared = None, 0
-        parts = [_summed(model, rows[i : i + batch], cache, shared) for i in range(0, len(rows), batch)]
-    count = sum(len(row.ids) - row.start for row in rows)
-    return Measured(sum(loss for loss, _ in parts) / count, sum(hits for _, hits in parts) / count, count)
+        cache, shared = _prefix_cache(model, rows)
+    for start in range(0, len(rows), batch):
+        chosen = rows[start : start + batch]
+        with torch.inference_mode():  # never held over a yield: it would hold for whoever asks
+            loss, hits = _summed(model, chosen, cache, shared)
+        yield loss, hits, sum(len(row.ids) - row.start for row in chosen)
+
+
+def _prefix_cache(model: PreTrainedModel, rows: Sequence[Tokens]) -> tuple[DynamicCache | None, int]:
+    """What the model keeps of the tokens that all rows begin with, and how many they are."""
+    shared = _shared_prefix(rows)
+    if shared:
+        cache = model(
+            input_ids=torch.tensor([rows[0].ids[:shared]], device=model.device), use_cache=True
+        ).past_key_values
+        if isinstance(cache, DynamicCache):  # state-space models keep something else
+            return cache, shared
+    return None, 0
 
 
 def _shared_prefix(rows: Sequence[Tokens]) -> int:

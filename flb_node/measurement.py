@@ -4,7 +4,8 @@
 import importlib.util
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -15,6 +16,8 @@ from flb_node import adapter_weights, held_out, tokens
 from flb_node.adapter_weights import Weights
 from flb_node.evaluation import Figures, HeldOut, Measure
 
+BATCH = 4
+"""Examples at a time: what a round may have to wait for."""
 Judge = Callable[[Any, PreTrainedTokenizerBase], Figures]
 """A model with its adapter, and its tokenizer, to further figures."""
 
@@ -39,19 +42,32 @@ def measure_with(
     if not sets and judge is None:
         return None
 
-    def measure(adapter: Mapping[str, Float32]) -> Figures:
-        start, was_training = time.perf_counter(), model.training
-        with adapter_weights.in_place_of(weights, adapter):
-            model.eval()
-            try:
-                found: Figures = {name: figures(held_out.measure(model, rows)) for name, rows in sets.items()}
-                if judge is not None:
-                    found["lm_eval"] = judge(model, tokenizer)
-            finally:
-                model.train(was_training)
+    def measure(adapter: Mapping[str, Float32]) -> Iterator[Figures | None]:
+        found: Figures = {}
+        used = 0.0
+
+        def once(work: Callable[[], Any]) -> Any:
+            nonlocal used
+            start, was_training = time.perf_counter(), model.training
+            with adapter_weights.in_place_of(weights, adapter):
+                model.eval()
+                try:
+                    return work()
+                finally:
+                    model.train(was_training)
+                    used += time.perf_counter() - start
+
+        for name, rows in sets.items():
+            batches, done = held_out.parts(model, rows, BATCH), []
+            while (part := once(partial(next, batches, None))) is not None:
+                done.append(part)
+                yield None
+            found[name] = figures(held_out.total(done))
+        if judge is not None:
+            found["lm_eval"] = once(lambda: judge(model, tokenizer))
         if "shared" in found and examples.shared_digest:
             found["shared"]["file"] = examples.shared_digest
-        return {**found, "seconds": round(time.perf_counter() - start, 3)}
+        yield {**found, "seconds": round(used, 3)}
 
     return measure
 

@@ -54,7 +54,7 @@ class Watch:
                 model, tokenizer, weights, self.evaluation.examples, length, self.judge
             )
             if self.report is not None:
-                self.evaluation.report, self.evaluation.close = self.report.log, self.report.end
+                self.evaluation.report, self.evaluation.ended = self.report.log, self.report.end
 
     def begin(self) -> None:
         """A round starts to train."""

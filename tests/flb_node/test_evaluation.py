@@ -4,7 +4,8 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,7 @@ class Node:
         self.lines: list[str] = []
         self.shown: list[Figures] = []
         self.reported: list[tuple[Mapping[str, float], int]] = []
-        self.measured = 0
+        self.measured = self.pieces = 0
         self.losses = losses
         self.blobs = BlobStore(folder / "blobs")
         self.evaluation = Evaluation(folder, self.blobs, HeldOut(), self.lines.append, self.shown.append)
@@ -88,13 +89,21 @@ class Node:
         self.evaluation.report = lambda figures, step: self.reported.append((figures, step))
         self.current = b""
 
-    def measure(self, adapter: Mapping[str, Float32]) -> Figures:
+    def measure(self, adapter: Mapping[str, Float32]) -> Iterator[Figures | None]:
         self.measured += 1
-        return self.losses[self.current]
+        found = self.losses[self.current]
+        for _ in range(3):
+            self.pieces += 1
+            yield None
+        yield found
+
+    def add(self, step: int, adapter: Digest) -> None:
+        self.current = adapter
+        self.evaluation.add(SPEC, Step(step), adapter)
 
     def __call__(self, step: int, adapter: Digest) -> None:
-        self.current = adapter
-        self.evaluation(SPEC, Step(step), adapter)
+        self.add(step, adapter)
+        assert not self.evaluation.advance(lambda: False, math.inf)
 
 
 def figures(loss: float, shared: float | None = None) -> Figures:
@@ -152,13 +161,38 @@ def test_evaluation__restart__nothing_twice_and_the_best_stays(tmp_path: Path, a
 def test_evaluation__measuring_fails__told_and_goes_on(tmp_path: Path, adapters: list[Digest]) -> None:
     node = Node(tmp_path, {})
 
-    def fail(adapter: Mapping[str, Float32]) -> Figures:
+    def fail(adapter: Mapping[str, Float32]) -> Iterator[Figures | None]:
+        yield None
         raise DatasetError("lm-eval can't run x", "check it")
 
     node.evaluation.measure = fail
     node(0, adapters[0])
     assert node.lines == ["step 0: the adapter was not measured: lm-eval can't run x: check it"]
     assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_advance__busy__one_piece_at_a_time_and_none_twice(tmp_path: Path, adapters: list[Digest]) -> None:
+    node = Node(tmp_path, dict(zip(adapters, map(figures, (3.0, 1.0, 2.0)), strict=True)))
+    node.add(0, adapters[0])
+    node.add(0, adapters[0])
+    for done in (1, 2, 3):
+        assert node.evaluation.advance(lambda: True, math.inf) and node.pieces == done
+    assert not node.evaluation.advance(lambda: True, math.inf)
+    assert (node.measured, node.pieces) == (1, 3)
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_add__more_than_there_is_time_for__the_newest_and_the_half_measured_stay(tmp_path: Path) -> None:
+    blobs = BlobStore(tmp_path / "blobs")
+    many = [make_adapter_zero(SPEC.tensors, seed, blobs) for seed in range(7)]
+    node = Node(tmp_path, dict(zip(many, map(figures, map(float, range(1, 8))), strict=True)))
+    for step, adapter in enumerate(many):
+        node.add(step, adapter)
+        node.evaluation.advance(lambda: True, math.inf) if step == 0 else None
+    node.evaluation.advance(lambda: False, math.inf)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [0, 4, 5, 6]
+    assert sum("no time between rounds" in line for line in node.lines) == 3
 
 
 def test_evaluation__no_model_loaded__nothing(tmp_path: Path, adapters: list[Digest]) -> None:

@@ -3,6 +3,7 @@
 
 import importlib.util
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from flb.errors import DatasetError, MissingTool
 from flb.spec import LoraSpec
 from flb_node import measurement, tokens, trainer
 from flb_node.data import Example, Message
-from flb_node.evaluation import HeldOut
+from flb_node.evaluation import Figures, HeldOut
 from flb_node.held_out import measure
 from flb_node.trainer import LocalTrainer
 from tests import tiny_model
@@ -31,6 +32,28 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> LocalTrainer:
     return trainer.load(base, LORA, tensors_of(base, LORA), device_map="cpu", dtype="float32", seed=0)
 
 
+def whole(pieces: Iterator[Figures | None]) -> Figures:
+    """The last piece, and None before it."""
+    *before, last = pieces
+    assert all(piece is None for piece in before) and last is not None
+    return last
+
+
+def test_measure__training_between_two_pieces__changes_no_figure(local: LocalTrainer) -> None:
+    other = {name: np.full(tuple(weight.shape), 0.3, np.float32) for name, weight in local.weights.items()}
+    measured = measurement.measure_with(local.model, local.tokenizer, local.weights, HeldOut(EXAMPLES), 99)
+    assert measured is not None
+    expected, seen = whole(measured(other))["held_out"], []
+    for piece in measured(other):
+        seen.append(piece)
+        with torch.no_grad():
+            next(iter(local.weights.values())).add_(1.0)
+        assert not torch.is_inference_mode_enabled()
+    assert seen[:-1] == [None] * 2 and seen[-1] is not None and seen[-1]["held_out"] == expected
+    with torch.no_grad():
+        next(iter(local.weights.values())).sub_(3.0)
+
+
 def test_measure__adapter__its_figures_and_the_model_as_it_was(local: LocalTrainer) -> None:
     before = {name: weight.detach().clone() for name, weight in local.weights.items()}
     other = {name: np.full(tuple(weight.shape), 0.3, np.float32) for name, weight in local.weights.items()}
@@ -38,8 +61,8 @@ def test_measure__adapter__its_figures_and_the_model_as_it_was(local: LocalTrain
     measured = measurement.measure_with(local.model, local.tokenizer, local.weights, held_out, 99)
     assert measured is not None
     local.model.train()
-    plain, tuned = measured({name: weight.numpy() for name, weight in before.items()}), measured(other)
-    assert local.model.training and measured(other)["held_out"] == tuned["held_out"], "dropout is off"
+    plain, tuned = whole(measured({name: weight.numpy() for name, weight in before.items()})), whole(measured(other))
+    assert local.model.training and whole(measured(other))["held_out"] == tuned["held_out"], "dropout is off"
     assert all(torch.equal(weight, before[name]) for name, weight in local.weights.items())
     local.model.eval()
     rows = tokens.encode_all(local.tokenizer, EXAMPLES, 99)
@@ -85,6 +108,5 @@ def test_measure__further_judge__its_figures_stand_beside(local: LocalTrainer, t
 
     measured = measurement.measure_with(local.model, local.tokenizer, local.weights, HeldOut(), 99, judge)
     assert measured is not None
-    assert measured({name: weight.detach().numpy() for name, weight in local.weights.items()})["lm_eval"] == {
-        "task": {"acc": 0.25}
-    }
+    adapter = {name: weight.detach().numpy().copy() for name, weight in local.weights.items()}
+    assert whole(measured(adapter))["lm_eval"] == {"task": {"acc": 0.25}}
