@@ -101,6 +101,7 @@ def test_report__tensorboard_or_what_stands_for_it__values_at_their_steps(
             self._SummaryWriter, self.tb_writer, self.logging_dir = Writer, None, None
 
     monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "tensorboard", Stand)
+    monkeypatch.setattr(integration_utils, "is_tensorboard_available", lambda: True)
     report = open_report(["tensorboard"], tmp_path, "flb-1")
     report.begin(Model(), 4)
     report.log({"loss": 0.5}, 3)
