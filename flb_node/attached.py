@@ -191,7 +191,7 @@ class Rounds(TrainerCallback):  # type: ignore[misc]
         """Wait for the first round."""
         self.begin(optimizer)
 
-    def on_step_end(self, _arguments: Any, _state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
+    def on_step_end(self, _arguments: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
         """After the last step of a round: give its adapter, and wait for the next round."""
         if self.work is not None:
             self.done += 1
@@ -206,6 +206,8 @@ class Rounds(TrainerCallback):  # type: ignore[misc]
             self.begin(optimizer)
         if self.work is None:
             control.should_training_stop = True
+        elif state.global_step >= state.max_steps:
+            control.should_training_stop = False  # a round that a reorg undid was trained twice
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         """Leave the run's last adapter in the model, all of it trainable again."""

@@ -130,6 +130,17 @@ def test_held_out__share_of_the_dataset__is_neither_trained_nor_counted(attached
     assert sorted(member.records for member in members) == [5, 6], "two of seven are held out"
 
 
+def test_own_trainer__started_after_the_end__returns_with_the_last_adapter(attached: Federation) -> None:
+    folder = attached.folder / "script"
+    before = (folder / "adapter" / "adapter_model.safetensors").read_bytes()
+    shutil.rmtree(folder / "adapter")
+    done = subprocess.run(
+        command("own_trainer.py"), cwd=folder, env=environment(), check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (folder / "adapter" / "adapter_model.safetensors").read_bytes() == before
+
+
 def test_own_trainer__run__verifies(attached: Federation) -> None:
     attached.write_events()
     done = subprocess.run(
