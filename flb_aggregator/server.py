@@ -27,8 +27,7 @@ OPTIONS = (
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     # gRPC's own windows would be the larger part of this process's memory: docs/arithmetic.md, "Memory"
     ("grpc.http2.bdp_probe", 0),
-    # a stream that is refused for now has sent its window already: 64 nodes that come at once fill 64 of them
-    ("grpc.http2.lookahead_bytes", 256 << 10),
+    ("grpc.http2.lookahead_bytes", 1 << 20),
     # a peer that is gone without a word is noticed
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),

@@ -90,7 +90,7 @@ class Transfers:
             )
             if present is not None:
                 return pb.UploadUpdateResponse(receipt=receipt_of(present))
-            norm = await self.receive(manifest, header.offset, stream)
+            norm = await self.receive(manifest, header.offset, stream, context)
             self.daemon.metrics.coded(manifest, header.codec_error)
             used = weight(self.daemon.spec, manifest, member)
             admitted = await self.daemon.admit(manifest, signature, used, norm)
@@ -120,7 +120,7 @@ class Transfers:
             raise BadMessage("an upload does not begin with its manifest", "send the header first")
         return message.header
 
-    async def receive(self, manifest: Manifest, offset: int, stream: AsyncIterator[bytes]) -> float:
+    async def receive(self, manifest: Manifest, offset: int, stream: AsyncIterator[bytes], context: Context) -> float:
         """Spool the chunks and check the update; returns its norm."""
         tries = (manifest.round, manifest.seed, manifest.node)
         if self.refused.get(tries, 0) > REPLACEMENTS:
@@ -129,6 +129,7 @@ class Transfers:
             )
         self.daemon.spool.check_room(manifest)
         async with self.up.turn() as turn:
+            await context.send_initial_metadata(())  # the sender waits for it, so that no window fills before the turn
             await self.daemon.begin(manifest)
             upload = await asyncio.to_thread(Upload, self.daemon.spool, manifest, offset)
             discard, clock = False, asyncio.get_running_loop().time

@@ -5,9 +5,9 @@ What the aggregator says is checked against the chain or its signature before an
 becomes the fault that its `flb-code` names, or AggregatorUnavailable.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,12 +35,11 @@ from flb_node.answers import Announcement, Relayed
 from flb_node.channel import Endpoint, open_channel
 from flb_node.faults import check_clock, translated
 from flb_node.idle import Progress, moving
+from flb_node.upload import SERVICE, parts, upload_call
 
 CALL_SECONDS = 30.0
 """Deadline of calls that carry no bulk."""
 
-
-SERVICE = pb.DESCRIPTOR.services_by_name["AggregatorService"].full_name
 
 LARGEST_BLOB = 1 << 34
 """Bytes that are taken for a blob whose size the caller does not know."""
@@ -228,10 +227,16 @@ class Uplink:
             header = pb.UploadHeader(
                 manifest=messages.manifest_to_proto(manifest, signature), offset=offset, codec_error=codec_error
             )
-            messages_out = parts(header, file.fileno(), offset, manifest.size, sent)
+            begun: Future[grpc.Call] = Future()
+
+            def turn() -> None:
+                begun.result().initial_metadata()
+
+            messages_out = parts(header, file.fileno(), offset, manifest.size, sent, turn)
             metadata = self.session()
             with self.bulk_channel() as channel:
                 call = upload_call(channel).future(messages_out, metadata=metadata)
+                begun.set_result(call)
                 with moving(call, clock):
                     answer = call.result()
         return self.checked(answer.receipt, manifest)
@@ -268,20 +273,3 @@ class Uplink:
         if receipt != identity.receipt_for(manifest, receipt.weight) or receipt.weight < 1:
             raise Impostor("the receipt does not belong to the manifest", "keep the update and ask the operator")
         return receipt, signed
-
-
-def upload_call(channel: grpc.Channel) -> Any:
-    """UploadUpdate over serialized messages: `flb.wire.frames` saves copies."""
-    return channel.stream_unary(f"/{SERVICE}/UploadUpdate", response_deserializer=pb.UploadUpdateResponse.FromString)
-
-
-def parts(
-    header: pb.UploadHeader, descriptor: int, offset: int, size: int, progress: Callable[[int, int], None]
-) -> Iterator[bytes]:
-    """The serialized messages of one upload: header, then chunks from `offset` on."""
-    yield pb.UploadUpdateRequest(header=header).SerializeToString()
-    sent = offset
-    for data in chunks.send(lambda at, count: os.pread(descriptor, count, at), size, offset):
-        yield frames.encode(frames.UPLOAD_DATA, data)
-        sent += len(data)
-        progress(sent, size)

@@ -25,7 +25,8 @@ interface IFLBRun is IFLBRounds, IFLBMembers, IFLBRewards {
     /// @param payoutDelaySeconds Time from the seal of a round to the activation of its payout, in seconds; at most 63
     /// rounds of minRoundSeconds.
     /// @param uri Where the aggregator listens, for example `127.0.0.1:50051`; may be empty until it is known.
-    /// @param certDigest SHA-256 of the certificate that the aggregator presents; zero for plaintext on loopback.
+    /// @param certDigest SHA-256 of the certificate that the aggregator presents; zero for one of the system's
+    /// authorities, or for plaintext on loopback (`http://` in `uri`).
     /// @param nextCertDigest The certificate after it, or zero.
     struct Settings {
         bytes32 spec;

@@ -164,8 +164,8 @@ def on_upload(place: Place, side: str) -> None:
 
     real_parts = uplink.parts
 
-    def parts(header: Any, descriptor: int, offset: int, size: int, progress: Any) -> Iterator[bytes]:
-        for message in real_parts(header, descriptor, offset, size, progress):
+    def parts(header: Any, descriptor: int, offset: int, *others: Any) -> Iterator[bytes]:
+        for message in real_parts(header, descriptor, offset, *others):
             offset += len(frames.decode(frames.UPLOAD_DATA, message) or b"")
             if offset >= place.count:
                 place.die()
