@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import rfc8785
 
@@ -45,6 +46,28 @@ def tensors(folder: Path) -> tuple[TensorSpec, ...]:
             raise WrongBaseModel(f"{path} is damaged ({error.what})", "download the base model again") from error
         found += [TensorSpec(entry.name, entry.shape) for entry in header.entries]
     return tuple(found)
+
+
+def configuration(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """config.json of a model folder, or another file of its kind; empty without it.
+
+    Raises WrongBaseModel if it is not a JSON object.
+    """
+    path = folder / name
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, RecursionError) as error:
+        raise WrongBaseModel(f"{path} is damaged", "download the base model again") from error
+    if not isinstance(found, dict):
+        raise WrongBaseModel(f"{path} is damaged", "download the base model again")
+    return found
+
+
+def model_type(folder: Path) -> str:
+    """The architecture by transformers' name, from config.json; empty if it is not stated there."""
+    return str(configuration(folder).get("model_type", ""))
 
 
 def digest(folder: Path) -> str:

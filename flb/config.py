@@ -9,6 +9,7 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from flb.dataset_config import DatasetConfig
 from flb.errors import ConfigError
 
 
@@ -25,6 +26,14 @@ def text_of(item: "Field[Any]") -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteCode:
+    """Whose Python files in the base model's folder may run."""
+
+    name: str = setting("", "repository, as flb model pull takes it: owner/name")
+    revision: str = setting("", "commit, 40 hex digits; a branch would let its owner change the code")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
     """The base model on this device."""
 
@@ -33,6 +42,9 @@ class ModelConfig:
     device_map: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "where to train: auto, cpu, cuda or mps")
     dtype: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", "compute type: auto measures one step of float32 and bfloat16 and keeps the faster"
+    )
+    trust_remote_code: RemoteCode | None = setting(
+        None, "null, or name and revision of the model whose own code may run: {name: owner/name, revision: COMMIT}"
     )
 
 
@@ -55,6 +67,7 @@ class TrainingConfig:
     batch_size: int = setting(4, "examples a step")
     learning_rate: float = setting(1e-3, "peak learning rate of AdamW")
     max_length: int = setting(512, "tokens of an example; longer ones are cut")
+    packing: bool = setting(False, "on this device alone: short examples share rows of max_length tokens, kept apart")
     seed: int = setting(0, "of adapter 0, data order and dropout")
 
 
@@ -192,7 +205,10 @@ class Config:
     """The whole of config.yaml."""
 
     model: ModelConfig = setting(ModelConfig, "")
-    dataset_name: Path | None = setting(None, "this node's data: a .jsonl file or a folder of them")
+    dataset_name: Path | None = setting(
+        None, "this node's data: a .jsonl, .json, .csv or .parquet file, a folder of them, or owner/name on the Hub"
+    )
+    dataset: DatasetConfig = setting(DatasetConfig, "")
     num_clients: int | None = setting(None, "for flb simulate, which is not in this version")
     chain_record: bool = setting(True, "for flb simulate; the daemons always use the chain")
     lora: LoraConfig = setting(LoraConfig, "")

@@ -21,6 +21,11 @@ WHOLE = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
 """YAML 1.1 has more: 010 is 8 there, and 1:30 is 90. Nobody means that."""
 TEXT, DATE, NULL = (f"tag:yaml.org,2002:{name}" for name in ("str", "timestamp", "null"))
 Node = yaml.nodes.Node
+REMOTE_CODE = (
+    ("name", re.compile(r"[\w.-]+/[\w.-]+", re.ASCII), "give the repository, owner/name"),
+    ("revision", re.compile(r"[0-9a-f]{40}"), "give the commit, 40 hex digits; flb model pull prints it"),
+)
+"""What names code that may run: its key, form and remedy."""
 
 
 def load(path: Path) -> Config:
@@ -125,6 +130,10 @@ class Reader:
         if hasattr(kind, "__dataclass_fields__"):
             return self.section(kind, node, key + ".")
         options = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+        if isinstance(node, yaml.MappingNode):
+            for option in options:
+                if hasattr(option, "__dataclass_fields__"):
+                    return self.section(option, node, key + ".")
         written = str(node.value) if isinstance(node, yaml.ScalarNode) else ""
         try:
             plain = yaml.SafeLoader("").construct_object(node, deep=True)
@@ -204,6 +213,12 @@ class Reader:
         for key in AT_LEAST_ZERO:
             if (self.values.get(key) or 0) < 0:
                 raise self.fail(self.lines[key], f"{key} is {self.values[key]}", "give 0 or more")
+        for name, pattern, form in REMOTE_CODE:
+            key = f"model.trust_remote_code.{name}"
+            if self.values.get("model.trust_remote_code") and not pattern.fullmatch(self.values.get(key, "")):
+                raise self.fail(
+                    self.lines["model.trust_remote_code"], f"{key} is {self.values.get(key, 'not set')}", form
+                )
         for key in ("chain.run", "chain.factory", "client.node", "client.payee", "run.admitter", "run.payout.token"):
             value = self.values.get(key)
             if value is not None and not _is_address(value):
@@ -242,5 +257,7 @@ def _words(option: Any) -> str:
         return " or ".join(str(choice) for choice in get_args(option))
     if get_origin(option) is tuple:
         return "a list of names"
+    if hasattr(option, "__dataclass_fields__"):
+        return f"{{{', '.join(f'{name}: ...' for name in keys(option))}}}"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a path"}
     return words.get(option, "null")

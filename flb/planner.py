@@ -38,10 +38,13 @@ def norm_bound(training: TrainingSpec, tensors: Iterable[TensorSpec]) -> int:
 
 
 def plan_tensors(
-    base: Iterable[TensorSpec], wanted: str | tuple[str, ...], r: int
+    base: Iterable[TensorSpec], wanted: str | tuple[str, ...], r: int, model_type: str = ""
 ) -> tuple[tuple[str, ...], tuple[TensorSpec, ...]]:
-    """Resolved target modules, and the adapter's tensors."""
-    modules = resolve(base, wanted)
+    """Resolved target modules, and the adapter's tensors. `model_type` is the base's, from its config.json.
+
+    Raises Refused for a name that matches nothing and for a rank below 1.
+    """
+    modules = resolve(base, wanted, model_type)
     tensors = adapter_tensors(modules, r)
     if any(min(tensor.shape) < 1 for tensor in tensors):
         raise Refused(f"lora.r is {r}", "choose at least 1")

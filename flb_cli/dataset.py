@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`flb dataset`: commit to the data that a node trains on, take a commitment back, and list a run's commitments.
+"""`flb dataset`: commit to the data that a node trains on, take a commitment back, list a run's commitments, and check
+data beforehand (`flb_cli.dataset_check`).
 
 A commitment is a Merkle root over salted records. The salts come from the secret in the node's work folder, so the
 root is the one that `flb-node` computes, and says nothing about the data.
@@ -11,18 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from flb.types import Digest, Seconds
+from flb_cli import dataset_check
 from flb_cli.chain import add_reader, address
 from flb_cli.node_act import act, actor, add_key, add_node
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verbs."""
-    text = "register, revoke and list datasets of a run"
+    text = "check data; register, revoke and list datasets of a run"
     parser = subparsers.add_parser("dataset", help=text, description=text)
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
+    dataset_check.register(verbs)
     verb = add_reader(verbs, "register", "commit to a dataset as a node; flb-node does it by itself")
-    verb.add_argument("data", type=Path, metavar="DATA", help="the .jsonl file, or a folder of them")
+    dataset_check.add_source(verb)
     verb.add_argument("--workdir", type=Path, required=True, metavar="FOLDER", help="the node's client.workdir")
     add_key(verb, "the node's present key")
     add_node(verb)
@@ -57,7 +60,7 @@ def commit(arguments: argparse.Namespace) -> int:
     from flb.membership import Kind, Message
     from flb_node import commitment, data
 
-    examples = data.read(arguments.data)
+    examples = data.read(dataset_check.source(arguments))
     arguments.workdir.mkdir(parents=True, exist_ok=True)
     secret = commitment.load_secret(arguments.workdir)
     by = actor(arguments, "node")

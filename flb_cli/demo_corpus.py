@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 
 from flb.errors import MissingTool, Refused
+from flb.partition import by_column
 from flb.store import write_atomic
 
 PACKAGE = "chatterbot-corpus"
@@ -116,11 +117,11 @@ def split(found: Sequence[Pair], nodes: int) -> Split:
         free = sorted((pair for pair in members if normalized(pair.prompt) not in answers), key=_rank)
         held_out += free[: (len(members) + 5) // 10]
     hidden = set(held_out)
-    rest = {topic: [pair for pair in members if pair not in hidden] for topic, members in topics.items()}
-    laden: list[list[str]] = [[] for _ in range(nodes)]
-    for topic in sorted(rest, key=lambda topic: (-len(rest[topic]), topic)):
-        min(laden, key=lambda mine: sum(len(rest[name]) for name in mine)).append(topic)
-    parts = [Part(tuple(sorted(mine)), tuple(pair for topic in sorted(mine) for pair in rest[topic])) for mine in laden]
+    rest = [pair for pair in found if pair not in hidden]
+    parts = []
+    for part in by_column.partition([pair.topic for pair in rest], nodes):
+        mine = sorted((rest[index] for index in part), key=lambda pair: pair.topic)
+        parts.append(Part(tuple(sorted({pair.topic for pair in mine})), tuple(mine)))
     return Split(tuple(parts), tuple(held_out))
 
 

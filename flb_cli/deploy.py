@@ -87,7 +87,9 @@ def make_spec(config: Config, folder: Path) -> RunSpec:
     from flb_aggregator.publish import make_adapter_zero
 
     path = require(config.model.model_path, "model.model_path", "name the folder of the base model")
-    names, tensors = planner.plan_tensors(base_model.tensors(path), config.lora.target_modules, config.lora.r)
+    names, tensors = planner.plan_tensors(
+        base_model.tensors(path), config.lora.target_modules, config.lora.r, base_model.model_type(path)
+    )
     training = specs.TrainingSpec(
         config.training.local_steps,
         config.training.batch_size,

@@ -29,7 +29,7 @@ from flb.roster import RunView
 from flb.spec import RunSpec
 from flb.store import BlobStore, lock_folder
 from flb.types import ZERO_ADDRESS, Address, Digest, Domain
-from flb_node import commitment, data, evaluation
+from flb_node import commitment, data, dataset_source, evaluation, remote_code, tokens
 from flb_node.daemon import Daemon
 from flb_node.entrance import Entrance
 from flb_node.evaluation import Evaluation, HeldOut
@@ -37,6 +37,7 @@ from flb_node.pipeline import Tensors, Train
 from flb_node.progress import ERASE
 from flb_node.status import StatusFile
 from flb_node.threads import configure_threads
+from flb_node.token_cache import TokenCache, tokenizer_digest
 
 EXIT_SECONDS = 4.0
 """After SIGTERM; whatever is unfinished is lost, whatever is finished is on disk."""
@@ -109,10 +110,10 @@ def run(path: Path) -> int:
     stop, wake = threading.Event(), threading.Event()
     handle_signals(stop, wake)
     assert_ieee()
-    dataset = require(config.dataset_name, "dataset_name", "name this node's data: a .jsonl file or a folder of them")
+    source = dataset_source.of_config(config, path.parent)
     model = require(config.model.model_path, "model.model_path", "name the folder of the base model")
     run_of_config = run_address(config)
-    examples, held_out = evaluation.read(config.client, data.read(dataset))
+    examples, held_out = evaluation.read(config.client, data.read(source))
     base_model.weight_files(model)
     folder = config.client.workdir
     lock = lock_folder(folder)
@@ -224,6 +225,9 @@ def make_trainer(
     """Check the base model, load it once, and return the function that trains a step."""
     path = require(config.model.model_path, "model.model_path", "name the folder of the base model")
     base_model.check(path, spec.base)
+    tokens.check_context(path, spec.training.max_length)
+    trusted = config.model.trust_remote_code
+    runs_code = trusted is not None and remote_code.allowed(path, trusted.name, trusted.revision)
     configure_threads(config.client.threads, config.client.nodes_on_this_machine)
     from flb_node import trainer
     from flb_node.watch import open_watch
@@ -232,8 +236,11 @@ def make_trainer(
     started = time.monotonic()
     local = trainer.load(
         path, spec.lora, spec.tensors, device_map=config.model.device_map, dtype=config.model.dtype,
-        seed=spec.training.seed,
+        seed=spec.training.seed, runs_code=runs_code,
     )  # fmt: skip
+    tokens.use_template(local.tokenizer, config.dataset.chat_template)
+    local.cache = TokenCache(config.client.workdir / "tokens", tokenizer_digest(path))
+    local.packing = config.training.packing
     log(f"loaded the base model in {time.monotonic() - started:.1f} s, computing in {local.dtype} on {local.device}")
 
     watch.loaded(local.model, local.tokenizer, local.weights, examples)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The base model and its tokenizer, from a local folder in Hugging Face's layout, safetensors only.
 
-Nothing is fetched and no code of the folder is run (`trust_remote_code` stays off).
+Nothing is fetched. Code of the folder runs only where the caller says so (`flb_node.remote_code` decides).
 """
 
 import os
@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from flb import base_model
 from flb.errors import WrongBaseModel
+from flb_node import remote_code
 from flb_node.devices import Placement
 
 REMEDY = "set model.model_path to the folder that the operator named, complete and undamaged"
@@ -33,10 +34,10 @@ def use_configured_threads() -> None:
         torch.set_num_threads(int(count))
 
 
-def load_model(folder: Path, dtype: torch.dtype, placement: Placement) -> PreTrainedModel:
-    """The weights in `dtype` on their device, in evaluation mode.
+def load_model(folder: Path, dtype: torch.dtype, placement: Placement, runs_code: bool = False) -> PreTrainedModel:
+    """The weights in `dtype` on their device, in evaluation mode; `runs_code` lets the folder's own classes run.
 
-    Raises ModelMissing without a folder of safetensors, WrongBaseModel if transformers can't load it or if a weight is
+    Raises Refused for an architecture that is code of the folder and may not run, ModelMissing without a folder of safetensors, WrongBaseModel if transformers can't load it or if a weight is
     missing there, since transformers would fill it with random numbers.
     """
     quiet()
@@ -49,8 +50,10 @@ def load_model(folder: Path, dtype: torch.dtype, placement: Placement) -> PreTra
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,
+            trust_remote_code=runs_code,
         )
     except UNLOADABLE as error:
+        _refuse_code(folder, runs_code, error)
         raise WrongBaseModel(f"the base model in {folder} can't be loaded ({_first_line(error)})", REMEDY) from error
     for problem in ("missing_keys", "mismatched_keys"):
         if names := sorted(str(name) for name in info[problem]):
@@ -59,21 +62,24 @@ def load_model(folder: Path, dtype: torch.dtype, placement: Placement) -> PreTra
     return model.eval()
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer, with a chat template and a padding token. Raises ModelMissing or WrongBaseModel."""
+def load_tokenizer(folder: Path, runs_code: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer, with a padding token; a chat template may be missing. Raises ModelMissing or WrongBaseModel."""
     quiet()
     base_model.weight_files(folder)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=runs_code)
     except UNLOADABLE as error:
+        _refuse_code(folder, runs_code, error)
         raise WrongBaseModel(f"the tokenizer in {folder} can't be loaded ({_first_line(error)})", REMEDY) from error
-    if not tokenizer.chat_template:
-        raise WrongBaseModel(
-            f"the tokenizer in {folder} has no chat template", "choose an instruction-tuned model, or add its template"
-        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _refuse_code(folder: Path, runs_code: bool, error: Exception) -> None:
+    """Raise Refused if the folder did not load because its code may not run."""
+    if not runs_code and "trust_remote_code" in str(error) and remote_code.needs_code(folder):
+        raise remote_code.refusal(folder) from error
 
 
 def _first_line(error: Exception) -> str:

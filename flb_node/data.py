@@ -1,130 +1,113 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Local datasets for fine-tuning: JSON lines in, conversations out; nothing here needs torch.
+"""Datasets for fine-tuning: local files or one of the Hugging Face Hub in, records out; nothing here needs torch.
 
-A dataset is a .jsonl file, or a folder of them (taken by name). A line is {"messages": [{"role", "content"}, ...]},
-whose last message is the assistant's and is what the model learns, or {"prompt": str, "completion": str}; other fields
-are ignored. Every problem is a DatasetError that names file and line: one bad line stops the node, since a dataset
-that is silently shorter than its commitment would be worse.
+A dataset is a .jsonl, .json, .csv or .parquet file, a folder of them (taken by name), or a name on the Hub. All its
+rows have one form (`flb_node.forms`); other columns are ignored. Every problem is a DatasetError that names file and
+line: one bad line stops the node, since a dataset that is silently shorter than its commitment would be worse.
 """
 
-import codecs
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-
-import rfc8785
+from typing import NamedTuple
 
 from flb.errors import DatasetError
+from flb_node import forms, hub_dataset, rows
+from flb_node.examples import Example, Message, record_bytes
+from flb_node.forms import Form, Unusable
+from flb_node.rows import OnBytes, Place, Row
 
-ROLES = ("system", "user", "assistant")
-FORM = 'write {"prompt": "...", "completion": "..."} or {"messages": [...]}'
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One turn: `role` is system, user or assistant."""
-
-    role: str
-    content: str
+__all__ = ["Example", "Found", "Message", "Source", "read", "record_bytes", "source_of", "stream"]
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
-    """One conversation. The last message is the assistant's: the completion; all before it is the prompt."""
+class Source:
+    """Where records come from. `name` is a path, or a name on the Hub, for which alone `split`, `revision` and `subset`
+    count; `columns` maps columns of a form to the dataset's own names."""
 
-    messages: tuple[Message, ...]
+    name: Path | str
+    split: str | None = None
+    revision: str | None = None
+    subset: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
-def record_bytes(example: Example) -> bytes:
-    """The canonical bytes (RFC 8785) of one record, as the dataset commitment hashes them: the list of messages."""
-    return rfc8785.dumps([{"role": message.role, "content": message.content} for message in example.messages])
+class Found(NamedTuple):
+    """One row: its record, or why it is none."""
+
+    place: Place
+    what: Example | Unusable
 
 
-def read(path: Path) -> tuple[Example, ...]:
-    """All examples of a .jsonl file, or of the .jsonl files of a folder in the order of their names.
+def source_of(
+    name: Path, folder: Path = Path(), *, split: str | None = None, revision: str | None = None,
+    subset: str | None = None, columns: Mapping[str, str] | None = None,
+) -> Source:  # fmt: skip
+    """The source that a setting or argument names. `folder` is what a relative name was resolved against.
 
-    Raises DatasetError: missing, not .jsonl, unreadable, without an example, or with a malformed line.
+    Whatever exists here is local; so is whatever is not written as owner/name, or ends like a file. The rest is a
+    name on the Hub. Raises DatasetError where `split`, `revision` or `subset` is given for a local file.
     """
-    examples = tuple(example for file in _files(path) for example in _examples(file))
-    if not examples:
-        raise DatasetError(f"{path} holds no example", FORM)
-    return examples
-
-
-def _files(path: Path) -> list[Path]:
-    if not path.exists():
-        raise DatasetError(
-            f"the dataset {path} does not exist", "set dataset_name to a .jsonl file or a folder of them"
-        )
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix == ".jsonl" and file.is_file())
-        if not files:
-            raise DatasetError(
-                f"the folder {path} holds no .jsonl file", "put the dataset there, one JSON object a line"
-            )
-        return files
-    if path.suffix != ".jsonl":
-        raise DatasetError(f"the dataset {path} is not a .jsonl file", "convert it to JSON lines, one object a line")
-    return [path]
-
-
-def _examples(file: Path) -> Iterator[Example]:
+    mapped = dict(columns or {})
     try:
-        with file.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                # Editors on Windows begin a file with a byte order mark, which JSON forbids.
-                text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-                if text.strip():
-                    yield _example(text, f"{file}, line {number}")
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise DatasetError(f"the dataset {file} can't be read ({reason})", "check its owner and permissions") from error
+        relative = name.relative_to(folder)
+    except ValueError:
+        relative = name
+    if name.exists() or not hub_dataset.is_name(relative.as_posix()) or relative.suffix.lower() in rows.SUFFIXES:
+        for key, value in (("split", split), ("revision", revision), ("subset", subset)):
+            if value is not None:
+                raise DatasetError(
+                    f"dataset.{key} is {value!r}, but {name} is a local dataset", f"remove {key}, or name a Hub dataset"
+                )
+        return Source(name, columns=mapped)
+    return Source(relative.as_posix(), split, revision, subset, mapped)
 
 
-def _example(line: bytes, where: str) -> Example:
-    try:
-        value = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{where}, is not UTF-8", "save the file in UTF-8") from error
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{where}, is not JSON", FORM) from error
-    if not isinstance(value, dict):
-        raise DatasetError(f"{where}, is not a JSON object", FORM)
-    if "messages" in value:
-        return Example(_messages(value["messages"], where))
-    for field in ("prompt", "completion"):
-        if field not in value:
-            raise DatasetError(f"{where}, has no field {field!r}", FORM)
-    prompt, completion = (_text(value[field], f"field {field!r}", where) for field in ("prompt", "completion"))
-    return Example((Message("user", prompt), Message("assistant", completion)))
+def read(source: Source | Path) -> tuple[Example, ...]:
+    """All records, in the order of the dataset; a folder's files in the order of their names.
+
+    Raises DatasetError: missing, of an unknown kind, unreadable, without a record, with rows of two forms, or with a
+    malformed row; MissingTool if a package that reads it is not installed.
+    """
+    source = source if isinstance(source, Source) else Source(source)
+    records = []
+    for place, what in stream(source):
+        if isinstance(what, Unusable):
+            raise DatasetError(f"{place}, {what.what}", what.remedy) from what
+        records.append(what)
+    if not records:
+        raise DatasetError(f"{source.name} holds no example", forms.HINT)
+    return tuple(records)
 
 
-def _messages(value: object, where: str) -> tuple[Message, ...]:
-    if not isinstance(value, list) or len(value) < 2:
-        raise DatasetError(f"{where}, 'messages' is not a list of at least two messages", FORM)
-    messages = []
-    for index, item in enumerate(value, start=1):
-        if not isinstance(item, dict):
-            raise DatasetError(f"{where}, message {index} is not an object", 'write {"role": "...", "content": "..."}')
-        for field in ("role", "content"):
-            if field not in item:
-                raise DatasetError(f"{where}, message {index} has no field {field!r}", "add it")
-        if item["role"] not in ROLES:
-            raise DatasetError(f"{where}, message {index} has an unknown role", f"choose one of {', '.join(ROLES)}")
-        messages.append(Message(item["role"], _text(item["content"], f"the content of message {index}", where)))
-    if messages[-1].role != "assistant":
-        raise DatasetError(f"{where}, the last message is not the assistant's", "end with what the model should say")
-    return tuple(messages)
+def stream(source: Source, on_bytes: OnBytes = rows.ignore) -> Iterator[Found]:
+    """Every row in turn, good or not; the first good one decides the form of all. Raises DatasetError, MissingTool."""
+    form: Form | None = None
+    since: Place | None = None
+    shape: tuple[str, ...] | None = None
+    for place, row in _rows(source, on_bytes):
+        if isinstance(row, Unusable):
+            yield Found(place, row)
+            continue
+        try:
+            names = tuple(row)
+            if names != shape:  # most rows have the columns of the one before
+                found = forms.find(names, source.columns)
+                if form is not None and found != form:
+                    raise Unusable(
+                        f"is of the form {found.name}, but {since} is of the form {form.name}",
+                        "keep one form in a dataset",
+                    )
+                shape, form, since = names, found, since or place
+            assert form is not None
+            yield Found(place, forms.record(form, row, source.columns))
+        except Unusable as error:
+            yield Found(place, error)
 
 
-def _text(value: object, what: str, where: str) -> str:
-    if not isinstance(value, str):
-        raise DatasetError(f"{where}, {what} is not a string", FORM)
-    if not value.strip():
-        raise DatasetError(f"{where}, {what} is empty", "fill it in or remove the line")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:  # JSON can spell half a surrogate pair, which no encoding can write.
-        raise DatasetError(f"{where}, {what} is not valid Unicode", "repair or remove the line") from error
-    return value
+def _rows(source: Source, on_bytes: OnBytes) -> Iterator[Row]:
+    if isinstance(source.name, Path):
+        for file in rows.files_of(source.name):
+            yield from rows.read_file(file, on_bytes)
+    else:
+        yield from hub_dataset.read(source.name, source.split, source.revision, source.subset)

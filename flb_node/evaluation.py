@@ -50,18 +50,18 @@ class HeldOut:
 def split(examples: tuple[Example, ...], share: float) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
     """(to train, held out): the same after each start, and equal examples on the same side.
 
-    The held-out ones are those with the lowest hash, in order of it. Raises DatasetError if a side would be empty.
+    The held-out ones are those with the lowest hash, in order of it. Raises DatasetError if all are equal.
     """
     hashes = [hashlib.sha256(b"flb held out" + data.record_bytes(example)).digest() for example in examples]
     wanted = max(1, round(share * len(examples)))
-    limit = sorted(hashes)[wanted - 1]
+    limit = min(sorted(hashes)[wanted - 1], sorted(set(hashes))[-2:][0])  # one different example is left at least
     order = sorted(range(len(examples)), key=lambda index: hashes[index])
     held = tuple(examples[index] for index in order if hashes[index] <= limit)
     train = tuple(example for example, digest in zip(examples, hashes, strict=True) if digest > limit)
     if not train:
         raise DatasetError(
-            f"client.held_out: {share:g} leaves none of {len(examples)} examples to train",
-            "lower it, or add different examples",
+            f"client.held_out is {share:g}, and the {len(examples)} examples are all the same",
+            "add different ones, or name a file of held-out examples",
         )
     return train, held
 

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from flb_node import tokens
-from flb_node.data import Example, Message
+from flb_node.examples import Example, Message
 from flb_node.tokens import IGNORED, Tokens
 
 

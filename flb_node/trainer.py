@@ -27,9 +27,10 @@ from flb.delta import Float32
 from flb.errors import BadContainer, WrongBaseModel
 from flb.spec import LoraSpec, TrainingSpec
 from flb.types import TensorSpec
-from flb_node import base, compute_dtype, tokens
+from flb_node import base, compute_dtype, packed_attention, packing, tokens
 from flb_node.data import Example
 from flb_node.devices import Placement, placement
+from flb_node.token_cache import TokenCache
 
 OnStep = Callable[[int, int, float], None]
 """(optimizer step, counted from 1; of how many; its loss). An exception raised in it ends the training."""
@@ -58,6 +59,10 @@ class LocalTrainer:
     device: str
     dtype: str
     measured: dict[str, float]
+    cache: TokenCache | None = None
+    """Where tokens are kept for the next start."""
+    packing: bool = False
+    """Whether examples share rows of `max_length` tokens; set before the first training."""
     _dataset: tuple[tuple[Sequence[Example], int], Dataset] | None = None
 
     def train(
@@ -81,7 +86,7 @@ class LocalTrainer:
         with tempfile.TemporaryDirectory() as scratch, _trl_patches(self.model):
             trainer = SFTTrainer(
                 model=self.model,
-                args=_arguments(training, seed, self.device, scratch),
+                args=_arguments(training, seed, self.device, scratch, self.packing),
                 train_dataset=dataset,
                 processing_class=self.tokenizer,
                 callbacks=[record],
@@ -95,9 +100,11 @@ class LocalTrainer:
     def _tokenize(self, examples: Sequence[Example], max_length: int) -> Dataset:
         key = (examples, max_length)
         if self._dataset is None or self._dataset[0] != key:
-            rows = tokens.encode_all(self.tokenizer, examples, max_length)
-            columns = {"input_ids": [list(row.ids) for row in rows], "labels": [list(row.labels) for row in rows]}
-            self._dataset = key, Dataset.from_dict(columns)
+            encode_all = tokens.encode_all if self.cache is None else self.cache.encode_all
+            rows = encode_all(self.tokenizer, examples, max_length)
+            if self.packing:
+                packed_attention.check(self.model)
+            self._dataset = key, Dataset.from_dict(packing.columns(rows, max_length, self.packing))
         return self._dataset[1]
 
     def _put(self, adapter: Mapping[str, Float32], trainable: frozenset[str]) -> None:
@@ -122,26 +129,27 @@ def load(
     device_map: str,
     dtype: str = "auto",
     seed: int,
+    runs_code: bool = False,
 ) -> LocalTrainer:
     """Load the base model from `base_dir` and put `lora` on it; `tensors` are the names and shapes of the run spec.
 
-    `dtype` is float32, bfloat16 or auto (one step of each is timed, the faster is kept). Raises ModelMissing,
+    `dtype` is float32, bfloat16 or auto (one step of each is timed, the faster is kept). `runs_code` is `base.load_model`'s. Raises ModelMissing,
     WrongBaseModel (not loadable, or another shape of adapter than `tensors`), ConfigError for an absent device.
     """
     assert dtype in compute_dtype.CHOICES, f"dtype is {dtype!r}"
     base.use_configured_threads()
     place = placement(device_map, torch.cuda.device_count(), torch.backends.mps.is_available())
-    tokenizer = base.load_tokenizer(base_dir)
+    tokenizer = base.load_tokenizer(base_dir, runs_code)
     model, loaded, measured = None, "", {}
     if dtype == "auto":
         options = compute_dtype.candidates(place.device)
         for loaded in options:
-            model = _attach(base_dir, loaded, place, lora, seed)
+            model = _attach(base_dir, loaded, place, lora, seed, runs_code)
             if len(options) > 1:
                 measured[loaded] = compute_dtype.step_seconds(model)
         dtype = compute_dtype.choose(measured) if measured else loaded
     if model is None or loaded != dtype:
-        model = _attach(base_dir, dtype, place, lora, seed)
+        model = _attach(base_dir, dtype, place, lora, seed, runs_code)
     weights = _adapter_weights(model)
     _compare(weights, tensors, base_dir)
     gc.collect()
@@ -149,9 +157,9 @@ def load(
     return LocalTrainer(model, tokenizer, weights, place.device, dtype, measured)
 
 
-def _attach(base_dir: Path, dtype: str, place: Placement, lora: LoraSpec, seed: int) -> PeftModel:
+def _attach(base_dir: Path, dtype: str, place: Placement, lora: LoraSpec, seed: int, runs_code: bool) -> PeftModel:
     """The base in `dtype` with a LoRA adapter in float32 (peft casts its input, and its output back)."""
-    model = base.load_model(base_dir, getattr(torch, dtype), place)
+    model = base.load_model(base_dir, getattr(torch, dtype), place, runs_code)
     torch.manual_seed(seed)
     config = LoraConfig(
         r=lora.r,
@@ -193,7 +201,7 @@ def _compare(weights: Mapping[str, torch.nn.Parameter], tensors: Sequence[Tensor
             )
 
 
-def _arguments(training: TrainingSpec, seed: int, device: str, scratch: str) -> SFTConfig:
+def _arguments(training: TrainingSpec, seed: int, device: str, scratch: str, packed: bool) -> SFTConfig:
     arguments = SFTConfig(
         output_dir=scratch,  # trl makes the folder even if it saves nothing
         max_steps=training.local_steps,
@@ -202,6 +210,7 @@ def _arguments(training: TrainingSpec, seed: int, device: str, scratch: str) -> 
         lr_scheduler_type="constant",
         optim="adamw_torch",
         max_length=None,
+        padding_free=packed,  # the rows of a batch become one, with position ids and without an attention mask
         dataset_kwargs={"skip_prepare_dataset": True},
         activation_checkpointing=False,
         bf16=False,  # no autocast: the base is in its compute type already

@@ -34,6 +34,7 @@ WITH_TORCH = {
         "evaluate",
         "held_out",
         "measurement",
+        "packed_attention",
         "report",
         "trainer",
         "watch",

@@ -7,6 +7,7 @@ everything but size and wit.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 CHAT_TEMPLATE = (
@@ -15,24 +16,17 @@ CHAT_TEMPLATE = (
 )
 
 
-def build(folder: Path, seed: int = 0) -> Path:
-    """Write the model (float32, 2 layers, 54,144 weights) and its byte-level tokenizer to `folder` and return it.
-
-    Another seed gives other weights of the same shapes.
-    """
-    import torch
+def tokenizer() -> Any:
+    """A byte-level tokenizer of 259 tokens with a chat template."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
+    from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate(SPECIAL + alphabet)}
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
+    made = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         bos_token=SPECIAL[1],
         eos_token=SPECIAL[2],
@@ -40,9 +34,23 @@ def build(folder: Path, seed: int = 0) -> Path:
         unk_token=SPECIAL[0],
         chat_template=CHAT_TEMPLATE,
     )
-    tokenizer.add_special_tokens({"additional_special_tokens": SPECIAL})
+    made.add_special_tokens({"additional_special_tokens": SPECIAL})
+    return made
+
+
+def build(folder: Path, seed: int = 0) -> Path:
+    """Write the model (float32, 2 layers, 54,144 weights) and its byte-level tokenizer to `folder` and return it.
+
+    Another seed gives other weights of the same shapes.
+    """
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    made = tokenizer()
     config = LlamaConfig(
-        vocab_size=len(vocabulary),
+        vocab_size=len(made),
         hidden_size=48,
         intermediate_size=96,
         num_hidden_layers=2,
@@ -58,7 +66,7 @@ def build(folder: Path, seed: int = 0) -> Path:
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    made.save_pretrained(folder)
     return folder
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flb.config import Config, refuse_off_chain, require
+from flb.config import Config, RemoteCode, refuse_off_chain, require
 from flb.config_file import load, parse
 from flb.errors import ConfigError
 from flb_cli.init import render
@@ -69,6 +69,19 @@ def test_parse__values__are_typed_and_paths_count_from_the_file() -> None:
         ("lora:\n  dropout: much\n", "line 2: lora.dropout is 'much': give a number"),
         ("lora:\n  mode: stack\n", "line 2: lora.mode is 'stack': give factors or alternate"),
         ("lora:\n  target_modules: []\n", "line 2: lora.target_modules is []: give a text or a list of names"),
+        (
+            "model:\n  trust_remote_code: true\n",
+            "line 2: model.trust_remote_code is true: give {name: ..., revision: ...}",
+        ),
+        (
+            "model:\n  trust_remote_code: {name: a/b}\n",
+            "line 2: model.trust_remote_code.revision is not set: give the comm",
+        ),
+        (
+            "model:\n  trust_remote_code: {name: a/b, revision: main}\n",
+            "trust_remote_code.revision is main: give the commit",
+        ),
+        ("model:\n  trust_remote_code: {repo: a/b}\n", "line 2: unknown key model.trust_remote_code.repo"),
         ("chain_record: 1\n", "line 1: chain_record is 1: give true or false"),
         ("lora: 8\n", "line 1: lora is not a list of keys"),
         ("- a\n", "line 1: the file is not a list of keys"),
@@ -193,3 +206,9 @@ def test_require__absent__names_the_key() -> None:
     assert require(5, "x", "y") == 5
     with pytest.raises(ConfigError, match="client.keystore is not set: make one"):
         require(None, "client.keystore", "make one")
+
+
+def test_parse__code_that_may_run__is_named_by_repository_and_commit() -> None:
+    config = parse(f"model:\n  trust_remote_code: {{name: a/b, revision: {'ab' * 20}}}\n", Path("c.yaml"))
+    assert config.model.trust_remote_code == RemoteCode(name="a/b", revision="ab" * 20)
+    assert parse("model:\n  trust_remote_code: null\n", Path("c.yaml")).model.trust_remote_code is None

@@ -3,13 +3,15 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import dynamic_module_utils
 
-from flb.errors import ModelMissing, WrongBaseModel
+from flb.errors import ModelMissing, Refused, WrongBaseModel
 from flb_node.base import load_model, load_tokenizer
 from flb_node.devices import CPU
 from tests import tiny_model
@@ -74,13 +76,50 @@ def test_load_model__another_width__wrong_base_model(folder: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_load_tokenizer__no_chat_template__wrong_base_model(folder: Path) -> None:
-    (folder / "chat_template.jinja").unlink()
-    with pytest.raises(WrongBaseModel, match="no chat template"):
-        load_tokenizer(folder)
-
-
 def test_load_tokenizer__damaged__wrong_base_model(folder: Path) -> None:
     (folder / "tokenizer.json").write_text("{", encoding="utf-8")
     with pytest.raises(WrongBaseModel, match="can't be loaded"):
         load_tokenizer(folder)
+
+
+CODE = """
+from pathlib import Path
+from transformers import LlamaConfig, LlamaForCausalLM
+
+(Path({marker!r})).touch()
+
+class OwnConfig(LlamaConfig):
+    model_type = "own"
+
+class OwnModel(LlamaForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+@pytest.fixture
+def with_code(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The model as one whose architecture is code of its folder; the code leaves a mark when it runs."""
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (folder / "own.py").write_text(CODE.format(marker=str(tmp_path / "ran")))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    classes = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
+    (folder / "config.json").write_text(
+        json.dumps({**config, "model_type": "own", "architectures": ["OwnModel"], "auto_map": classes})
+    )
+    described = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    described |= {"tokenizer_class": "OwnTokenizer", "auto_map": {"AutoTokenizer": ["own.OwnTokenizer", None]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(described))
+    return folder
+
+
+def test_load_model__code_that_nobody_allowed__is_refused_and_does_not_run(with_code: Path, tmp_path: Path) -> None:
+    for load in (lambda: load_model(with_code, torch.float32, CPU), lambda: load_tokenizer(with_code)):
+        with pytest.raises(Refused, match=r"brings code of its own \(own\).*name and revision in model\.trust_remote"):
+            load()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_load_model__code_that_is_allowed__runs(with_code: Path, tmp_path: Path) -> None:
+    model = load_model(with_code, torch.float32, CPU, runs_code=True)
+    assert type(model).__name__ == "OwnModel" and (tmp_path / "ran").exists()

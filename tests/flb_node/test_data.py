@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Datasets from JSON lines, and one sentence with file and line for each way to get them wrong."""
+"""Datasets from local files, and one sentence with file and line for each way to get them wrong."""
 
+import csv
 import json
 import re
 import subprocess
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from flb.errors import DatasetError
-from flb_node.data import Example, Message, read, record_bytes
+from flb_node import rows
+from flb_node.data import Example, Message, Source, read, record_bytes, source_of, stream
+from flb_node.forms import Unusable
 
 pytestmark = pytest.mark.unit
 
@@ -58,8 +61,8 @@ BAD_LINES = {
     "not JSON": b'{"prompt": "Hi"',
     "not a JSON object": b'["Hi", "Hello"]',
     "not UTF-8": b'{"prompt": "caf\xe9", "completion": "x"}',
-    "no field 'prompt'": {"completion": "x"},
-    "no field 'completion'": {"prompt": "x"},
+    "no column 'prompt'": {"completion": "x"},
+    "no column 'completion'": {"prompt": "x"},
     "'prompt' is empty": {"prompt": " \n", "completion": "x"},
     "'completion' is not a string": {"prompt": "x", "completion": 3},
     "'prompt' is not valid Unicode": b'{"prompt": "\\ud800", "completion": "x"}',
@@ -76,7 +79,10 @@ BAD_LINES = {
 
 @pytest.mark.parametrize("what", BAD_LINES)
 def test_read__bad_line__named_with_file_and_line(what: str, tmp_path: Path) -> None:
-    path = write(tmp_path, {"prompt": "fine", "completion": "fine"}, BAD_LINES[what])
+    bad = BAD_LINES[what]
+    turns = [{"role": "user", "content": "fine"}, {"role": "assistant", "content": "fine"}]
+    chat = isinstance(bad, dict) and "messages" in bad
+    path = write(tmp_path, {"messages": turns} if chat else {"prompt": "fine", "completion": "fine"}, bad)
     with pytest.raises(DatasetError, match=re.escape(what)) as caught:
         read(path)
     assert f"{path}, line 2" in str(caught.value)
@@ -92,10 +98,10 @@ def test_read__deeply_nested_line__dataset_error(tmp_path: Path) -> None:
 def test_read__nothing_there__dataset_error(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="does not exist"):
         read(tmp_path / "missing.jsonl")
-    with pytest.raises(DatasetError, match=r"holds no \.jsonl file"):
+    with pytest.raises(DatasetError, match="holds no dataset"):
         read(tmp_path)
-    with pytest.raises(DatasetError, match=r"is not a \.jsonl file"):
-        read(write(tmp_path, "x", name="data.csv"))
+    with pytest.raises(DatasetError, match=r"is not a \.jsonl, \.json, \.csv or"):
+        read(write(tmp_path, "x", name="data.txt"))
     with pytest.raises(DatasetError, match="holds no example"):
         read(write(tmp_path, "", name="empty.jsonl"))
 
@@ -114,7 +120,113 @@ def test_record_bytes__spelling_of_the_line__does_not_matter(tmp_path: Path) -> 
 
 def test_import__of_data__needs_no_torch() -> None:
     code = (
-        "import sys, flb_node.data, flb_node.tokens, flb_node.threads, flb_node.devices; "
+        "import sys, flb_node.data, flb_node.packing, flb_node.tokens, flb_node.threads, flb_node.devices; "
         "sys.exit(any(name in sys.modules for name in ('torch', 'transformers')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_read__bytes_of_conversations__as_before_other_forms() -> None:
+    preference = Example(PAIR.messages, rejected=Message("assistant", "Go away"))
+    assert record_bytes(preference) == (
+        b'{"chosen":[{"content":"Hello","role":"assistant"}],"prompt":[{"content":"Hi","role":"user"}],'
+        b'"rejected":[{"content":"Go away","role":"assistant"}]}'
+    )
+    assert record_bytes(Example((), text="Once\n")) == b'{"text":"Once\\n"}'
+
+
+def test_read__two_forms_in_one_folder__refused_with_both_places(tmp_path: Path) -> None:
+    one = write(tmp_path, {"prompt": "Hi", "completion": "Hello"}, name="a.jsonl")
+    two = write(tmp_path, {"text": "Once"}, name="b.jsonl")
+    with pytest.raises(DatasetError, match="keep one form") as caught:
+        read(tmp_path)
+    assert f"{two}, line 1, is of the form text, but {one}, line 1 is of the form prompt" in str(caught.value)
+
+
+def test_read__same_records_in_four_kinds_of_file__same_examples(tmp_path: Path) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    records = [{"prompt": f'Say {n}, "twice"\nplease', "completion": f"{n} ü {n}"} for n in range(1200)]
+    jsonl = write(tmp_path, *records)
+    listed, table, columns = (tmp_path / f"data.{kind}" for kind in ("json", "csv", "parquet"))
+    listed.write_text(json.dumps(records, indent=1))
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["prompt", "completion"])
+        writer.writeheader()
+        writer.writerows(records)
+    parquet.write_table(pa.Table.from_pylist(records), columns)
+    found = read(jsonl)
+    assert len(found) == 1200 and read(listed) == read(table) == read(columns) == found
+
+
+def test_read__json_file_of_lines__as_json_lines(tmp_path: Path) -> None:
+    assert read(write(tmp_path, {"prompt": "Hi", "completion": "Hello"}, name="data.json")) == (PAIR,)
+
+
+BROKEN_FILES = {
+    "a.json": (b'[{"prompt": "a", "completion": "b"}, {"prompt": "a"', "record 2, is not JSON"),
+    "b.json": (b'[{"prompt": "a", "completion": "b"}, 3]', "record 2, is not a JSON object"),
+    "c.json": (b'[{"prompt": "caf\xe9", "completion": "b"}]', "record 1, is not UTF-8"),
+    "d.csv": (b"prompt,completion\na,b\na,b,c\n", "line 3, has more than the 2 fields"),
+    "e.csv": (b"prompt,completion\na,b\na\n", "line 3, has fewer than the 2 fields"),
+    "f.csv": (b"prompt,completion\ncaf\xe9,b\n", "line 2, is not UTF-8"),
+    "g.csv": (b'prompt,completion\n"a,b\n', "line 2, is not CSV"),
+    "h.csv": (b"prompt,answer\na,b\n", "line 2, has no column 'completion' among 'prompt', 'answer'"),
+    "i.parquet": (b"PAR1 not really", "row 1, is not Parquet, or is damaged"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_FILES)
+def test_read__broken_file__named_with_its_place(name: str, tmp_path: Path) -> None:
+    content, words = BROKEN_FILES[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DatasetError, match=re.escape(words)) as caught:
+        read(tmp_path / name)
+    assert caught.value.remedy and "\n" not in str(caught.value)
+
+
+def test_read__parquet_cut_short__dataset_error(tmp_path: Path) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "data.parquet"
+    parquet.write_table(pa.Table.from_pylist([{"text": "word " * 50}] * 500), path)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(DatasetError, match="is not Parquet"):
+        read(path)
+
+
+def test_read__mapped_columns__their_records(tmp_path: Path) -> None:
+    path = write(tmp_path, {"question": "Hi", "answer": "Hello", "text": "unused"})
+    source = source_of(path, columns={"prompt": "question", "completion": "answer"})
+    assert read(source) == (PAIR,)
+
+
+def test_stream__bad_rows_between_good_ones__all_answered(tmp_path: Path) -> None:
+    fine = {"prompt": "Hi", "completion": "Hello"}
+    path = write(tmp_path, fine, "{", fine, {"prompt": " ", "completion": "x"})
+    found = list(stream(Source(path)))
+    assert [str(item.place).rpartition(" ")[2] for item in found] == ["1", "2", "3", "4"]
+    assert [isinstance(item.what, Example) for item in found] == [True, False, True, False]
+    assert isinstance(found[3].what, Unusable) and found[3].what.kind == "empty"
+
+
+def test_source_of__names__local_unless_written_as_owner_and_name(tmp_path: Path) -> None:
+    (tmp_path / "here" / "data").mkdir(parents=True)
+    for local in ("here/data", "absent.jsonl", "owner/absent.csv", "absent", "a/b/c"):
+        assert source_of(tmp_path / local, tmp_path).name == tmp_path / local
+    hub = source_of(tmp_path / "owner/name", tmp_path, split="test", revision="main")
+    assert hub == Source("owner/name", split="test", revision="main")
+    with pytest.raises(DatasetError, match=r"dataset.split is 'test', but .* is a local dataset"):
+        source_of(tmp_path / "here/data", tmp_path, split="test")
+
+
+def test_read__long_texts__in_every_kind_of_file(tmp_path: Path) -> None:
+    long = "word " * 60_000
+    (tmp_path / "data.csv").write_text(f"text\n{long}\n")
+    (tmp_path / "data.json").write_text(json.dumps([{"text": long}]))
+    assert read(tmp_path / "data.csv") == read(tmp_path / "data.json") == (Example((), text=long),)
+
+
+def test_read__line_that_does_not_end__dataset_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "LONGEST_LINE", 64)
+    path = write(tmp_path, {"text": "short"}, "x" * 1000)
+    with pytest.raises(DatasetError, match="line 2, is too long"):
+        read(path)

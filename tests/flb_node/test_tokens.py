@@ -9,7 +9,16 @@ from transformers import PreTrainedTokenizerBase
 from flb.errors import DatasetError
 from flb_node.base import load_tokenizer
 from flb_node.data import Example, Message
-from flb_node.tokens import IGNORED, encode, encode_all, prompt_ids
+from flb_node.tokens import (
+    IGNORED,
+    check_context,
+    context,
+    encode,
+    encode_all,
+    length,
+    prompt_ids,
+    use_template,
+)
 from tests import tiny_model
 
 pytestmark = pytest.mark.model
@@ -73,3 +82,56 @@ def test_tiny_model__same_seed__same_bytes(tmp_path: Path) -> None:
     one, two = (tiny_model.build(tmp_path / name) / "model.safetensors" for name in ("one", "two"))
     other = tiny_model.build(tmp_path / "other", seed=1) / "model.safetensors"
     assert one.read_bytes() == two.read_bytes() != other.read_bytes()
+
+
+def test_encode__plain_text__all_learned_and_ended_as_trl_does(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM
+    from trl import SFTConfig, SFTTrainer
+
+    texts = ["Once upon a time", "The end<|im_end|>"]
+    model = AutoModelForCausalLM.from_pretrained(tokenizer.name_or_path)
+    arguments = SFTConfig(output_dir=str(tmp_path), max_length=12, use_cpu=True, bf16=False, report_to="none")
+    rows = Dataset.from_list([{"text": text} for text in texts])
+    theirs = SFTTrainer(model, arguments, train_dataset=rows, processing_class=tokenizer).train_dataset["input_ids"]
+    ours = encode_all(tokenizer, [Example((), text=text) for text in texts], 12)
+    assert [list(row.ids) for row in ours] == [list(ids) for ids in theirs]
+    assert [row.labels for row in ours] == [(IGNORED, *row.ids[1:]) for row in ours]
+
+
+def test_encode__preference__the_better_conversation(tokenizer: PreTrainedTokenizerBase) -> None:
+    preference = Example(EXAMPLE.messages, rejected=Message("assistant", "No, not at all"))
+    assert encode(tokenizer, preference, 100) == encode(tokenizer, EXAMPLE, 100)
+    assert length(tokenizer, preference)[1] == length(tokenizer, EXAMPLE)[1] + len("No, not at all") - len("Hello")
+
+
+def test_use_template__file__renders_with_it(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    plain, file = tokenizer.chat_template, tmp_path / "template.jinja"
+    file.write_text("{% for message in messages %}{{ message['content'] }}|{% endfor %}")
+    try:
+        use_template(tokenizer, file)
+        row = encode(tokenizer, EXAMPLE, 100)
+        assert row is not None and tokenizer.decode(row.ids) == "Hi|Hello|"
+        with pytest.raises(DatasetError, match="can't be read: set dataset.chat_template to a Jinja file"):
+            use_template(tokenizer, tmp_path / "missing")
+        tokenizer.chat_template = None
+        with pytest.raises(DatasetError, match="has no chat template, which conversations need"):
+            encode(tokenizer, EXAMPLE, 100)
+        use_template(tokenizer, None)
+        assert encode(tokenizer, Example((), text="Once"), 100) is not None
+    finally:
+        tokenizer.chat_template = plain
+
+
+def test_check_context__records_longer_than_the_model_sees__dataset_error(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    folder = Path(tokenizer.name_or_path)
+    check_context(folder, 512)
+    with pytest.raises(DatasetError, match=r"cuts records at 513 tokens, .* sees 512 at most: the operator sets"):
+        check_context(folder, 513)
+    check_context(tmp_path, 10**9)
+    (tmp_path / "config.json").write_text('{"text_config": {"max_position_embeddings": 8}}')
+    assert context(tmp_path) == 8

@@ -26,7 +26,7 @@ def test_resolve__all_linear__leaves_embeddings_heads_and_norms_out() -> None:
 
 
 def test_resolve__a_name_that_matches_nothing__is_refused_with_the_known_ones() -> None:
-    with pytest.raises(Refused, match=r"'k_proj' matches no layer.*down_proj.*q_proj"):
+    with pytest.raises(Refused, match=r"'k_proj' matches no layer.*it has q_proj, down_proj"):
         resolve(BASE, ("q_proj", "k_proj"))
 
 
@@ -41,3 +41,32 @@ def test_adapter_tensors__names_and_shapes__are_peft_s() -> None:
         TensorSpec("base_model.model.model.layers.0.mlp.down_proj.lora_A.weight", (2, 32)),
         TensorSpec("base_model.model.model.layers.0.mlp.down_proj.lora_B.weight", (8, 2)),
     )
+
+
+@pytest.mark.parametrize(
+    ("model_type", "name", "first"),
+    [("phi3", "q_proj", "qkv_proj"), ("phi3", "up_proj", "gate_up_proj"), ("", "dwon_proj", "down_proj")],
+)
+def test_resolve__a_name_that_the_model_fuses_or_that_is_misspelt__names_the_right_one_first(
+    model_type: str, name: str, first: str
+) -> None:
+    modules = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj")
+    base = tuple(TensorSpec(f"model.layers.0.{module}.weight", (8, 8)) for module in modules)
+    with pytest.raises(Refused, match=f"'{name}' matches no layer of the base model: it has {first}, "):
+        resolve(base, (name,), model_type)
+
+
+def test_resolve__gpt2__has_its_prefix_put_in_front_and_its_shapes_turned() -> None:
+    base = (TensorSpec("wte.weight", (100, 8)), TensorSpec("h.0.attn.c_attn.weight", (8, 24)))
+    assert resolve(base, "all-linear", "gpt2") == {"transformer.h.0.attn.c_attn": (24, 8)}
+
+
+def test_resolve__a_mixture_of_experts__leaves_experts_and_router_out() -> None:
+    names = ("self_attn.q_proj", "mlp.gate", "mlp.experts.0.up_proj", "mlp.shared_expert_gate")
+    base = tuple(TensorSpec(f"model.layers.0.{name}.weight", (8, 8)) for name in names)
+    assert module_names(resolve(base, "all-linear")) == ("q_proj", "shared_expert_gate")
+
+
+def test_resolve__linear_layers_outside_of_blocks__are_linear_layers() -> None:
+    base = (*BASE, TensorSpec("model.decoder.project_in.weight", (8, 4)))
+    assert "model.decoder.project_in" in resolve(base, "all-linear")

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`flb model chat`: one answer, a conversation, and refusals."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flb.errors import WrongBaseModel
+from flb_cli.model_chat import Conversation, load
+from tests import tiny_model
+from tests.flb_cli.test_model_merge import make_adapter
+
+pytestmark = pytest.mark.model
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model.build(tmp_path_factory.mktemp("base"))
+
+
+def test_say__answer__is_streamed_in_pieces_and_remembered(base: Path) -> None:
+    model, tokenizer = load(base, None, "cpu")
+    talk, pieces = Conversation(model, tokenizer, max_tokens=12), list[str]()
+    answer = talk.say("Hello", pieces.append)
+    assert "".join(pieces).strip() == answer and talk.made == 12
+    talk.say("And now?", pieces.append)
+    assert [message["role"] for message in talk.messages] == ["user", "assistant"] * 2
+
+
+def test_load__adapter__changes_the_answer(base: Path, tmp_path: Path) -> None:
+    said = []
+    for adapter in (None, make_adapter(base, tmp_path / "adapter")):
+        model, tokenizer = load(base, adapter, "cpu")
+        said.append(Conversation(model, tokenizer, max_tokens=24).say("Hello", lambda text: None))
+    assert said[0] != said[1]
+
+
+def test_chat__command__answers_one_prompt_as_json(base: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "flb_cli.main",
+        "model",
+        "chat",
+        "--base",
+        str(base),
+        "--json",
+        "--max-tokens",
+        "5",
+    ]
+    done = subprocess.run([*command, "--prompt", "Hello"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert {"answer", "tokens", "seconds"} == set(json.loads(done.stdout))
+    done = subprocess.run(
+        [*command, "--prompt", "x", "--adapter", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 13 and "holds no adapter_config.json" in json.loads(done.stdout)["error"]
+    assert "Traceback" not in done.stderr
+
+
+def test_load__tokenizer_without_a_chat_template__is_refused(base: Path, tmp_path: Path) -> None:
+    plain = shutil.copytree(base, tmp_path / "plain")
+    (plain / "chat_template.jinja").unlink()
+    with pytest.raises(WrongBaseModel, match="no chat template: choose an instruction-tuned model"):
+        load(plain, None)
+
+
+def test_chat__conversation_from_a_pipe__ends_with_the_input(base: Path) -> None:
+    command = [sys.executable, "-m", "flb_cli.main", "model", "chat", "--base", str(base), "--max-tokens", "3"]
+    done = subprocess.run(command, input="one\ntwo\n", capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) >= 2
