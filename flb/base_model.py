@@ -8,15 +8,20 @@ machines, the weights may not.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import rfc8785
 
+from flb import file_digests
 from flb.errors import BadContainer, ModelMissing, WrongBaseModel
-from flb.store import digest_of_file
+from flb.spec import BaseSpec
 from flb.types import TensorSpec
 from flb.wire import container
+
+SOURCE = "flb-source.json"
+"""The note of `flb model pull`, beside the weights."""
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -66,16 +71,51 @@ def model_type(folder: Path) -> str:
 
 
 def digest(folder: Path) -> str:
-    """Digest of the weights in hex."""
-    listing = {path.name: digest_of_file(path).hex() for path in weight_files(folder)}
-    return hashlib.sha256(rfc8785.dumps(listing)).hexdigest()
+    """Digest of the weights in hex. Raises ModelMissing."""
+    return digest_of_listing(file_digests.digests(weight_files(folder)))
 
 
-def check(folder: Path, expected: str) -> None:
-    """Raise WrongBaseModel unless the folder holds the weights that the run spec names."""
-    found = digest(folder)
-    if found != expected:
-        raise WrongBaseModel(
-            f"the base model in {folder} is not this run's (digest {found[:12]}…, the run spec names {expected[:12]}…)",
-            "set model.model_path to the model that the operator named",
-        )
+def digest_of_listing(listing: Mapping[str, str]) -> str:
+    """The digest that the run spec names, from {file name: SHA-256 in hex}."""
+    return hashlib.sha256(rfc8785.dumps(dict(listing))).hexdigest()
+
+
+def source(folder: Path) -> tuple[str, str]:
+    """Repository and revision that the folder was downloaded from, as `flb model pull` notes them; empty if unknown."""
+    try:
+        note = json.loads((folder / SOURCE).read_bytes())
+        repo, revision = note["repo"], note["revision"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return "", ""
+    return (repo, revision) if isinstance(repo, str) and isinstance(revision, str) else ("", "")
+
+
+def named(repo: str, revision: str) -> str:
+    """A repository at a revision, for people; empty for none."""
+    return f"{repo} at {revision[:12]}" if repo and revision else repo
+
+
+def check(folder: Path, expected: BaseSpec) -> None:
+    """Raise WrongBaseModel unless the folder holds the weights that the run spec names.
+
+    The sentence names what differs: the digest, where the weights come from, and the files that changed since they
+    were the run's.
+    """
+    files = weight_files(folder)
+    before = {name: str(entry[-1]) for name, entry in file_digests.remembered(folder).items()}
+    listing = file_digests.digests(files)
+    found = digest_of_listing(listing)
+    if found == expected.digest:
+        return
+    details = [f"digest {found[:12]}…, the run spec names {expected.digest[:12]}…"]
+    if before and digest_of_listing(before) == expected.digest:
+        changed = sorted({name for name, _ in before.items() ^ listing.items()})
+        details.append(f"{', '.join(changed)} changed since this folder was")
+    here, there = named(*source(folder)), named(expected.repo, expected.revision)
+    if here and there and here != there:
+        details.append(f"it holds {here}")
+    wanted = f"{expected.name} ({there})" if there else expected.name
+    raise WrongBaseModel(
+        f"the base model in {folder} is not this run's ({'; '.join(details)})",
+        f"set model.model_path to the model that the operator named, {wanted}, complete and unchanged",
+    )

@@ -170,6 +170,15 @@ class ClientConfig:
     relay: Literal["auto", "always", "never"] = setting(
         "auto", "who pays for joining: auto (this node if it has coins, else the aggregator), always or never"
     )
+    held_out: float | Path | None = setting(
+        None, "examples that are never trained: a share of the dataset, from above 0 to below 1, or a file; null: none"
+    )
+    shared_held_out: Path | None = setting(None, "the operator's file of held-out examples, the same for all nodes")
+    eval_examples: int = setting(64, "most examples of each that an adapter is measured on, while the node waits")
+    lm_eval_tasks: tuple[str, ...] | None = setting(None, "tasks of lm-eval to measure each adapter on; null: none")
+    report_to: tuple[str, ...] | None = setting(
+        None, "where losses go as well: tensorboard, mlflow, wandb or what else transformers reports to; null: nowhere"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,7 +247,8 @@ NOT_YET = {
 POSITIVE = (
     "lora.r", "lora.alpha", "training.local_steps", "training.batch_size", "training.max_length",
     "run.steps", "run.round_seconds", "run.min_nodes", "run.weight_cap", "run.max_cohort", "run.value_bound",
-    "client.threads", "client.processes", "client.nodes_on_this_machine", "client.keep_steps", "server.keep_updates",
+    "client.threads", "client.processes", "client.nodes_on_this_machine", "client.keep_steps", "client.eval_examples",
+    "server.keep_updates",
 )  # fmt: skip
 """Numbers that must be at least 1."""
 

@@ -194,6 +194,11 @@ class Reader:
             )
         if dropout is not None and not 0 <= dropout < 1:
             raise self.fail(self.lines["lora.dropout"], f"lora.dropout is {dropout}", "give a number from 0 to below 1")
+        share = self.values.get("client.held_out")
+        if isinstance(share, float) and not 0 < share < 1:
+            raise self.fail(
+                self.lines["client.held_out"], f"client.held_out is {share:g}", "give a number from above 0 to below 1"
+            )
         for key in ("run.value_bound", "run.norm_bound"):
             value = self.values.get(key)
             if isinstance(value, int) and (value < 1 or value & (value - 1)):

@@ -34,10 +34,13 @@ LARGEST_STEP = 2.0**100
 
 @dataclass(frozen=True, slots=True)
 class BaseSpec:
-    """The base model: a name for people, and the digest of its weights (`flb.base_model`)."""
+    """The base model: a name for people, and the digest of its weights (`flb.base_model`). `repo` and `revision` say where
+    it can be downloaded, owner/name and commit on the Hugging Face hub; empty where the operator did not say."""
 
     name: str
     digest: str
+    repo: str = ""
+    revision: str = ""
 
 
 @dataclass(frozen=True, slots=True)

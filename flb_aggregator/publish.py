@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Adapters as blobs and as folders that PEFT reads: adapter 0, the result of each step, and its configuration."""
 
-import json
 import os
 from pathlib import Path
 
 from flb.lora import adapter_zero
-from flb.spec import LoraSpec, RunSpec
+from flb.lora.peft_config import peft_config as peft_config
+from flb.spec import RunSpec
 from flb.store import BlobStore, digest_of_file, sync_folder, write_atomic
 from flb.types import Digest, Step, TensorSpec
 from flb.wire import container
@@ -20,24 +20,6 @@ def make_adapter_zero(tensors: tuple[TensorSpec, ...], seed: int, store: BlobSto
             for block in adapter_zero.blocks(tensor, seed):
                 out.write(block.astype("<f4", copy=False).data.cast("B"))
         return out.commit()
-
-
-def peft_config(base_name: str, lora: LoraSpec) -> bytes:
-    """adapter_config.json as peft reads it."""
-    config = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base_name,
-        "r": lora.r,
-        "lora_alpha": lora.alpha,
-        "lora_dropout": lora.dropout,
-        "target_modules": list(lora.target_modules),
-        "bias": "none",
-        "fan_in_fan_out": False,
-        "inference_mode": True,
-        "init_lora_weights": True,
-    }
-    return json.dumps(config, indent=2, sort_keys=True).encode() + b"\n"
 
 
 def adapter_folder(root: Path, step: Step) -> Path:

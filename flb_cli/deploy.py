@@ -96,7 +96,7 @@ def make_spec(config: Config, folder: Path) -> RunSpec:
     adapter = make_adapter_zero(tensors, training.seed, BlobStore(folder / "blobs"))
     run = config.run
     return planner.make_spec(
-        base=specs.BaseSpec(path.name, base_model.digest(path)),
+        base=specs.BaseSpec(path.name, base_model.digest(path), *base_model.source(path)),
         lora=specs.LoraSpec(config.lora.mode, config.lora.r, config.lora.alpha, config.lora.dropout, names),
         tensors=tensors,
         adapter=adapter.hex(),

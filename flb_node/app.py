@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,10 +30,12 @@ from flb.roster import RunView
 from flb.spec import RunSpec
 from flb.store import BlobStore, lock_folder
 from flb.types import ZERO_ADDRESS, Address, Digest, Domain, Step
-from flb_node import commitment, data, dataset_source, remote_code, tokens
+from flb_node import commitment, data, dataset_source, evaluation, remote_code, tokens
 from flb_node.daemon import Daemon
 from flb_node.entrance import Entrance
+from flb_node.evaluation import Evaluation, HeldOut
 from flb_node.pipeline import Tensors, Train
+from flb_node.progress import ERASE
 from flb_node.status import StatusFile
 from flb_node.threads import configure_threads
 from flb_node.token_cache import TokenCache, tokenizer_digest
@@ -91,8 +93,10 @@ class NodeChain:
 
 
 def log(text: str) -> None:
-    """One line with the time, on stderr."""
-    print(f"{time.strftime('%H:%M:%S')} node: {text}", file=sys.stderr, flush=True)
+    """One line with the time, on stderr; on a terminal it takes the place of the line of progress."""
+    print(
+        f"{ERASE if sys.stderr.isatty() else ''}{time.strftime('%H:%M:%S')} node: {text}", file=sys.stderr, flush=True
+    )
 
 
 def poll_seconds(rpc: str) -> float:
@@ -109,13 +113,17 @@ def run(path: Path) -> int:
     assert_ieee()
     source = dataset_source.of_config(config, path.parent)
     model = require(config.model.model_path, "model.model_path", "name the folder of the base model")
-    run_address = Address(bytes.fromhex(require(config.chain.run, "chain.run", "ask the operator for it")[2:]))
-    examples = data.read(source)
+    run_of_config = run_address(config)
+    examples, held_out = evaluation.read(config.client, data.read(source))
     base_model.weight_files(model)
     folder = config.client.workdir
     lock = lock_folder(folder)
     key = open_key(config)
-    daemon = build(config, run_address, key, examples, folder, stop, wake)
+    records = map(data.record_bytes, examples)
+    daemon = build(
+        config, run_of_config, key, records, folder, stop, wake, held_out,
+        lambda spec, status, measured: make_trainer(config, spec, examples, status, stop, measured),
+    )  # fmt: skip
     try:
         daemon.run()
     except Stopped:
@@ -123,9 +131,15 @@ def run(path: Path) -> int:
     finally:
         if daemon.uplink is not None:
             daemon.uplink.close()
+        daemon.evaluation.close()
         lock.close()
     log("stopped" if stop.is_set() else "done")
     return 0
+
+
+def run_address(config: Config) -> Address:
+    """The run's contract."""
+    return Address(bytes.fromhex(require(config.chain.run, "chain.run", "ask the operator for it")[2:]))
 
 
 def open_key(config: Config) -> bytes:
@@ -140,44 +154,49 @@ def open_key(config: Config) -> bytes:
 
 def build(
     config: Config,
-    run_address: Address,
+    run: Address,
     key: bytes,
-    examples: tuple[data.Example, ...],
+    records: Iterable[bytes],
     folder: Path,
     stop: threading.Event,
     wake: threading.Event,
+    held_out: HeldOut,
+    make_trainer: Callable[[RunSpec, StatusFile, Evaluation], Train],
 ) -> Daemon:
-    """Every part, once."""
+    """Every part, once. `records` is the dataset, as it is committed to."""
     rpc = connect(config.chain.rpc)
-    domain = Domain(rpc.chain_id(), run_address)
-    registry = Registry(rpc, domain, find_deploy_block(rpc, run_address))
-    sender = Sender(rpc, key, run_address, outbox=Outbox(folder / "outbox.sqlite"))
+    domain = Domain(rpc.chain_id(), run)
+    registry = Registry(rpc, domain, find_deploy_block(rpc, run))
+    sender = Sender(rpc, key, run, outbox=Outbox(folder / "outbox.sqlite"))
     secret = commitment.load_secret(folder)
     status = StatusFile(folder / "status.json", log)
     chain = NodeChain(registry, sender)
     node = address_in_config(config.client.node) or sender.address
-    dataset = commitment.commit(node, map(data.record_bytes, examples), secret)
+    dataset = commitment.commit(node, records, secret)
     entrance = Entrance(
         domain, node, key, chain, dataset, log, time.time, config.client.relay,
         address_in_config(config.client.payee) or ZERO_ADDRESS, read_invite(config),
     )  # fmt: skip
+    blobs = BlobStore(folder / "blobs", sweep=True)
+    measured = Evaluation(folder, blobs, held_out, log, status.kept.update)
     return Daemon(
         domain=domain,
         node=node,
         key=key,
         chain=chain,
-        blobs=BlobStore(folder / "blobs", sweep=True),
+        blobs=blobs,
         folder=folder,
         secret=secret,
         dataset=dataset,
         entrance=entrance,
-        make_trainer=lambda spec: make_trainer(config, spec, examples, status, stop),
+        make_trainer=lambda spec: make_trainer(spec, status, measured),
         stop=stop,
         wake=wake,
         status=status,
         log=log,
         poll_seconds=poll_seconds(rpc.url),
         keep_steps=config.client.keep_steps,
+        evaluation=measured,
     )
 
 
@@ -197,17 +216,24 @@ def read_invite(config: Config) -> Invite:
 
 
 def make_trainer(
-    config: Config, spec: RunSpec, examples: tuple[data.Example, ...], status: StatusFile, stop: threading.Event
+    config: Config,
+    spec: RunSpec,
+    examples: tuple[data.Example, ...],
+    status: StatusFile,
+    stop: threading.Event,
+    measured: Evaluation,
 ) -> Train:
     """Check the base model, load it once, and return the function that trains a step."""
     path = require(config.model.model_path, "model.model_path", "name the folder of the base model")
-    base_model.check(path, spec.base.digest)
+    base_model.check(path, spec.base)
     tokens.check_context(path, spec.training.max_length)
     trusted = config.model.trust_remote_code
     runs_code = trusted is not None and remote_code.allowed(path, trusted.name, trusted.revision)
     configure_threads(config.client.threads, config.client.nodes_on_this_machine)
     from flb_node import ranks, trainer
+    from flb_node.watch import open_watch
 
+    watch = open_watch(config.client, spec, status, measured, log, f"flb-{run_address(config).hex()[:12]}")
     started = time.monotonic()
     load_here = partial(
         trainer.load, path, spec.lora, spec.tensors, device_map=config.model.device_map, dtype=config.model.dtype,
@@ -224,13 +250,15 @@ def make_trainer(
         f"loaded the base model in {time.monotonic() - started:.1f} s, computing in {local.dtype}{quantized} on {local.device}"
     )
 
+    watch.loaded(local.model, local.tokenizer, local.weights, examples)
+
     def on_step(step: int, of: int, loss: float) -> None:
-        status("training", local_step=step, of=of, loss=round(loss, 4))
+        watch.step(step, of, loss)
         if stop.is_set():
             raise Stopped
 
     def train(adapter: Tensors, names: frozenset[str], seed: int, step: Step) -> Tensors:
-        status("training", local_step=0, of=spec.training.local_steps)
+        watch.begin()
         trained = (together or local).train(
             examples, adapter, names, spec.training, seed, on_step,
             step=step - 1, steps=spec.rounds.steps, kept=config.client.workdir,

@@ -15,15 +15,10 @@ from flb import identity
 from flb import spec as specs
 from flb.errors import (
     AggregatorUnavailable,
-    BadSignature,
-    ClockSkew,
-    DigestMismatch,
     Fatal,
     Impostor,
-    NotInCohort,
     PeerFault,
     TrainingFailed,
-    Truncated,
     Unavailable,
     WrongRound,
 )
@@ -38,13 +33,11 @@ from flb_node.answers import Announcement, Relayed
 from flb_node.channel import endpoint_of
 from flb_node.download import fetch_adapter, record_of
 from flb_node.entrance import Entrance
-from flb_node.faults import RETRY_SECONDS, pause_after
+from flb_node.evaluation import Evaluation, NoEvaluation
+from flb_node.faults import PASSING, RETRY_SECONDS, pause_after
 from flb_node.pipeline import Sealed, Train
 from flb_node.ports import Chain, Status
 from flb_node.uplink import Uplink
-
-PASSING = (WrongRound, Truncated, DigestMismatch, BadSignature, NotInCohort, ClockSkew)
-"""Refusals that say nothing about the update itself: the aggregator may lag behind the chain, or have restarted."""
 
 
 @dataclass(slots=True)
@@ -65,8 +58,8 @@ class Daemon:
     status: Status
     log: Callable[[str], None]
     poll_seconds: float
-    keep_steps: int | None = None
-    """Adapters and updates of how many past steps stay on disk; None for all."""
+    evaluation: Evaluation | NoEvaluation = field(default_factory=NoEvaluation)
+    keep_steps: int | None = None  # `client.keep_steps`
     view: RunView = field(default_factory=RunView)
     spec: RunSpec | None = None
     train: Train | None = None
@@ -119,8 +112,9 @@ class Daemon:
         return False
 
     def wait(self) -> None:
-        """Until an announcement, or the next poll."""
-        self.wake.wait(self.poll_seconds)
+        """Until an announcement, or the next poll; in the meantime adapters are measured."""
+        if not self.evaluation.advance(self.wake.is_set, self.poll_seconds):
+            self.wake.wait(self.poll_seconds)
         self.wake.clear()
 
     # ------------------------------------------------------------ connection
@@ -190,6 +184,7 @@ class Daemon:
             self.status("refused", round=opening.round, reason=str(error))
             self.log(f"round {opening.round}: no update of this node counts: {error}")
         self.done.add((opening.round, opening.seed))
+        self.evaluation.add(spec, Step(opening.step - 1), opening.base)
         retention.tidy(self.folder, self.blobs, self.view, opening.step, self.keep_steps)
 
     def prepare(self) -> None:
@@ -220,7 +215,7 @@ class Daemon:
     ) -> Sealed:
         """The update of a step, from the disk or from training."""
         assert self.train is not None
-        self.status("downloading", round=number)
+        self.status("downloading", round=number, step=step)
         self.fetch(base, spec)
         return pipeline.seal_update(
             spec,
@@ -294,5 +289,7 @@ class Daemon:
         if self.spec is None:
             raise Fatal("the run ended before it started", "ask the operator for a new run")
         path = self.fetch(self.view.adapter, self.spec)
-        self.status("finished", adapter=str(path))
+        self.evaluation.add(self.spec, Step(len(self.view.rolls)), self.view.adapter)
+        self.evaluation.advance(self.stop.is_set, float("inf"))
         self.log(f"the run is finished; its last adapter is {path}")
+        self.status("finished", adapter=str(path))

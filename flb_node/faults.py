@@ -8,7 +8,21 @@ from typing import Any
 
 import grpc
 
-from flb.errors import AggregatorUnavailable, Busy, ClockSkew, Fatal, FLBError
+from flb.errors import (
+    AggregatorUnavailable,
+    BadSignature,
+    Busy,
+    ClockSkew,
+    DigestMismatch,
+    Fatal,
+    FLBError,
+    NotInCohort,
+    Truncated,
+    WrongRound,
+)
+
+PASSING = (WrongRound, Truncated, DigestMismatch, BadSignature, NotInCohort, ClockSkew)
+"""Refusals that say nothing about the update itself: the aggregator may lag behind the chain, or have restarted."""
 
 RETRY_SECONDS = 1.0
 """Wait after the aggregator or the chain was away."""

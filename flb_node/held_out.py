@@ -2,7 +2,9 @@
 """How good a model is on text that it did not train on: the loss, and its answers."""
 
 import copy
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -13,6 +15,21 @@ from flb_node.examples import Example, Message
 from flb_node.tokens import IGNORED, Tokens
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """How well a model predicts completions: mean negative log likelihood in nats a token, share of tokens that it would
+    have chosen itself (0 to 1), and over how many tokens."""
+
+    loss: float
+    accuracy: float
+    tokens: int
+
+    @property
+    def perplexity(self) -> float:
+        """e to the loss; infinite where that is beyond float64."""
+        return math.exp(self.loss) if self.loss < 700 else math.inf
+
+
 def held_out_loss(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -20,22 +37,48 @@ def held_out_loss(
     max_length: int,
     batch: int = 8,
 ) -> float:
-    """Mean negative log likelihood, in nats, over the completion tokens of all examples; `batch` changes its rounding
-    alone. The model has to be in evaluation mode.
+    """Mean negative log likelihood, in nats, over the completion tokens of all examples.
 
     Raises DatasetError if no example fits `max_length`.
     """
-    rows = sorted(tokens.encode_all(tokenizer, examples, max_length), key=lambda row: (len(row.ids), row.start))
-    shared = _shared_prefix(rows)
-    cache = None
+    return measure(model, tokens.encode_all(tokenizer, examples, max_length), batch).loss
+
+
+def measure(model: PreTrainedModel, encoded: Sequence[Tokens], batch: int = 8) -> Measured:
+    """Loss and accuracy over the completion tokens of at least one tokenized example; `batch` changes their rounding
+    alone. The model has to be in evaluation mode."""
+    return total(parts(model, encoded, batch))
+
+
+def total(measured: Iterable[tuple[float, int, int]]) -> Measured:
+    """The figures of all `parts` together."""
+    losses, hits, counts = zip(*measured, strict=True)
+    return Measured(sum(losses) / sum(counts), sum(hits) / sum(counts), sum(counts))
+
+
+def parts(model: PreTrainedModel, encoded: Sequence[Tokens], batch: int = 8) -> Iterator[tuple[float, int, int]]:
+    """(loss in nats, right guesses, completion tokens) of one batch after another. Between two of them the model may
+    do other work, if it comes back with the same weights."""
+    rows = sorted(encoded, key=lambda row: (len(row.ids), row.start))
     with torch.inference_mode():
-        if shared:
-            prefix = torch.tensor([rows[0].ids[:shared]], device=model.device)
-            cache = model(input_ids=prefix, use_cache=True).past_key_values
-            if not isinstance(cache, DynamicCache):  # state-space models keep something else
-                cache, shared = None, 0
-        total = sum(_summed_loss(model, rows[i : i + batch], cache, shared) for i in range(0, len(rows), batch))
-    return total / sum(len(row.ids) - row.start for row in rows)
+        cache, shared = _prefix_cache(model, rows)
+    for start in range(0, len(rows), batch):
+        chosen = rows[start : start + batch]
+        with torch.inference_mode():  # never held over a yield: it would hold for whoever asks
+            loss, hits = _summed(model, chosen, cache, shared)
+        yield loss, hits, sum(len(row.ids) - row.start for row in chosen)
+
+
+def _prefix_cache(model: PreTrainedModel, rows: Sequence[Tokens]) -> tuple[DynamicCache | None, int]:
+    """What the model keeps of the tokens that all rows begin with, and how many they are."""
+    shared = _shared_prefix(rows)
+    if shared:
+        cache = model(
+            input_ids=torch.tensor([rows[0].ids[:shared]], device=model.device), use_cache=True
+        ).past_key_values
+        if isinstance(cache, DynamicCache):  # state-space models keep something else
+            return cache, shared
+    return None, 0
 
 
 def _shared_prefix(rows: Sequence[Tokens]) -> int:
@@ -46,8 +89,10 @@ def _shared_prefix(rows: Sequence[Tokens]) -> int:
     return next((i for i in range(longest) if any(row.ids[i] != first[i] for row in rows)), longest)
 
 
-def _summed_loss(model: PreTrainedModel, rows: Sequence[Tokens], cache: DynamicCache | None, shared: int) -> float:
-    """The loss of one batch, padded at the end: causal attention never looks there, so no mask is needed.
+def _summed(
+    model: PreTrainedModel, rows: Sequence[Tokens], cache: DynamicCache | None, shared: int
+) -> tuple[float, int]:
+    """Loss and right guesses of one batch, padded at the end: causal attention never looks there, so no mask is needed.
 
     `cache` holds the first `shared` tokens. Logits are computed only where a completion token is predicted, from one
     before the first start on.
@@ -63,7 +108,7 @@ def _summed_loss(model: PreTrainedModel, rows: Sequence[Tokens], cache: DynamicC
         past.batch_repeat_interleave(len(rows))
     logits = model(input_ids=ids, past_key_values=past, logits_to_keep=places, use_cache=past is not None).logits
     loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum")
-    return float(loss)
+    return float(loss), int((logits.argmax(-1) == labels).sum())
 
 
 def answers(

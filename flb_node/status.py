@@ -20,8 +20,16 @@ class StatusFile:
     log: Callable[[str], None]
     state: str = ""
     written: float = field(default=0.0)
+    kept: dict[str, object] = field(default_factory=dict)
+    """Details of every line from now on, whatever the state."""
+    round: int = 0
+    step: int = 0
+    """What the node works on, from the last line that said so."""
 
     def __call__(self, state: str, **details: object) -> None:
+        """Say what is done now. A detail named round or step holds until the next one."""
+        self.round = int(str(details.get("round", self.round)))
+        self.step = int(str(details.get("step", self.step)))
         now = time.monotonic()
         changed = state != self.state
         if not changed and now - self.written < EVERY_SECONDS:
@@ -30,5 +38,5 @@ class StatusFile:
             self.log(" ".join([state, *(f"{key}={value}" for key, value in details.items())]))
         self.state, self.written = state, now
         part = self.path.with_suffix(".part")
-        part.write_text(json.dumps({"state": state, "time": time.time(), "pid": os.getpid(), **details}))
+        part.write_text(json.dumps({"state": state, "time": time.time(), "pid": os.getpid(), **self.kept, **details}))
         part.replace(self.path)

@@ -18,6 +18,7 @@ OUTER_RINGS = {
     "flb.chain",
     "flb.base_model",
     "flb.config_file",
+    "flb.file_digests",
     "flb.keystore",
     "flb.store",
     "flb.journal",
@@ -26,8 +27,9 @@ OUTER_RINGS = {
 WITH_TORCH = {
     f"flb_node.{name}"
     for name in (
-        "base", "compute_dtype", "evaluate", "fedprox", "held_out", "optimizer_state", "out_of_memory",
-        "packed_attention", "quantization", "ranks", "step_watch", "trainer", "trl_run",
+        "adapter_weights", "attached", "base", "compute_dtype", "evaluate", "fedprox", "held_out", "measurement",
+        "optimizer_state", "out_of_memory", "packed_attention", "quantization", "ranks", "report", "step_watch",
+        "trainer", "trl_run", "watch",
     )
 }  # fmt: skip
 DRAWERS = {"utils", "util", "common", "helpers", "helper", "manager", "misc", "core", "shared"}

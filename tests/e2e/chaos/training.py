@@ -21,7 +21,7 @@ SECONDS = "FLB_CHAOS_TRAINING_SECONDS"
 """Environment variable: how long a training pretends to last."""
 
 
-def make_trainer(config: Config, spec: RunSpec, examples: Any, status: Any, stop: threading.Event) -> Train:
+def make_trainer(config: Config, spec: RunSpec, examples: Any, status: Any, stop: threading.Event, *_: Any) -> Train:
     """As `flb_node.app.make_trainer`; each training leaves a line with its seed and with what was sealed before it."""
     folder = config.client.workdir
     pause = float(os.environ.get(SECONDS, "0"))

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What peft reads beside an adapter's weights, so that each adapter is a folder for `PeftModel.from_pretrained`."""
+
+import json
+
+from flb.spec import LoraSpec
+
+
+def peft_config(base_name: str, lora: LoraSpec) -> bytes:
+    """adapter_config.json as peft reads it."""
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_name,
+        "r": lora.r,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": lora.dropout,
+        "target_modules": list(lora.target_modules),
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "init_lora_weights": True,
+    }
+    return json.dumps(config, indent=2, sort_keys=True).encode() + b"\n"

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The LoRA parameters of a model by the names of the run spec, to read them and to put others in their place.
+
+In place: optimizers, compiled graphs and the trainer keep the parameters that they hold.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from flb.delta import Float32
+from flb.errors import BadContainer, Refused, WrongBaseModel
+from flb.spec import LoraSpec
+from flb.types import TensorSpec
+
+Weights = Mapping[str, torch.nn.Parameter]
+FACTORS = (".lora_A.", ".lora_B.")
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """The active adapter of somebody's model: its parameters by their names in the adapter file, and its scale."""
+
+    weights: dict[str, torch.nn.Parameter]
+    alpha: float
+    scaled_otherwise: str
+    """The name of a peft setting that changes how the adapter counts beyond alpha / r; empty for none."""
+
+
+def lora_of(model: Any) -> Lora:
+    """The active LoRA adapter of a model. Raises Refused for a model without one, or that trains something else too."""
+    configs, active = getattr(model, "peft_config", None), getattr(model, "active_adapter", None)
+    config = configs.get(active) if configs and isinstance(active, str) else None
+    if config is None or str(getattr(config.peft_type, "value", config.peft_type)) != "LORA":
+        raise Refused(
+            f"the trainer's model ({type(model).__name__}) has no LoRA adapter",
+            "give SFTTrainer a peft_config=LoraConfig(...), or wrap the model with get_peft_model",
+        )
+    weights, foreign = {}, []
+    for name, weight in model.named_parameters():
+        factor = next((factor for factor in FACTORS if f"{factor}{active}." in name), None)
+        if factor is not None:
+            weights[name.replace(f"{factor}{active}.", factor)] = weight
+        elif weight.requires_grad:
+            foreign.append(name)
+    if foreign:
+        raise Refused(
+            f"the model also trains {foreign[0]}, which a run of LoRA adapters does not carry",
+            "freeze it: leave out modules_to_save, bias, DoRA and other adapters",
+        )
+    odd = [name for name in ("use_rslora", "use_dora", "alpha_pattern") if getattr(config, name, None)]
+    return Lora(dict(sorted(weights.items())), float(config.lora_alpha), odd[0] if odd else "")
+
+
+def compare(lora: Lora, spec: LoraSpec, tensors: tuple[TensorSpec, ...]) -> None:
+    """Raise WrongBaseModel for the first tensor that model and run don't share, Refused for another scale."""
+    wanted = {tensor.name: tensor.shape for tensor in tensors}
+    for name in sorted(set(wanted) | set(lora.weights)):
+        here = tuple(lora.weights[name].shape) if name in lora.weights else None
+        there = wanted.get(name)
+        if here != there:
+            raise WrongBaseModel(
+                f"the model does not fit the run: adapter tensor {name} is {here or 'absent'} here and "
+                f"{there or 'absent'} there",
+                f"take the run's base model, and LoraConfig(r={spec.r}, target_modules={list(spec.target_modules)})",
+            )
+    if lora.scaled_otherwise:
+        raise Refused(f"the adapter is made with {lora.scaled_otherwise}, which the run does not know", "leave it out")
+    if lora.alpha != spec.alpha:
+        raise Refused(f"lora_alpha is {lora.alpha:g} here and {spec.alpha} in the run", f"set lora_alpha={spec.alpha}")
+
+
+def read(weights: Weights) -> dict[str, Float32]:
+    """Copies of all values, float32."""
+    return {name: weight.detach().float().cpu().numpy().copy() for name, weight in weights.items()}
+
+
+def put(weights: Weights, adapter: Mapping[str, Float32]) -> None:
+    """Write an adapter over the values, in place. Raises BadContainer for other names or shapes."""
+    if {name: value.shape for name, value in adapter.items()} != {
+        name: tuple(weight.shape) for name, weight in weights.items()
+    }:
+        raise BadContainer("the adapter has other tensors than this run", "fetch the adapter that the chain names")
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(torch.from_numpy(np.array(adapter[name], dtype=np.float32)))
+
+
+@contextmanager
+def in_place_of(weights: Weights, adapter: Mapping[str, Float32]) -> Iterator[None]:
+    """The model with another adapter for a while."""
+    before = {name: weight.detach().clone() for name, weight in weights.items()}
+    put(weights, adapter)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, weight in weights.items():
+                weight.copy_(before[name])
+
+
+def moved(before: Mapping[str, Float32], placed: Mapping[str, Float32], weights: Weights) -> dict[str, Float32]:
+    """The adapter after training, from the run's (`before`) and the parameters' own (`placed`) values at the start.
+
+    Parameters of a smaller type hold the run's values rounded. What counts is how far training moved them, so that a
+    tensor that did not train is the run's, bit for bit.
+    """
+    after = read(weights)
+    for name, weight in weights.items():
+        if weight.dtype != torch.float32:
+            after[name] = (before[name] + (after[name] - placed[name])).astype(np.float32)
+    return after
