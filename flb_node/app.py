@@ -221,7 +221,7 @@ def make_trainer(
     examples: tuple[data.Example, ...],
     status: StatusFile,
     stop: threading.Event,
-    measured: Evaluation,
+    measured: Evaluation | None,
 ) -> Train:
     """Check the base model, load it once, and return the function that trains a step."""
     path = require(config.model.model_path, "model.model_path", "name the folder of the base model")
@@ -233,6 +233,8 @@ def make_trainer(
     from flb_node import ranks, trainer
     from flb_node.watch import open_watch
 
+    if config.client.processes > 1 and config.training.packing:
+        raise ConfigError("training.packing works in one process", "set client.processes to 1, or packing to false")
     watch = open_watch(config.client, spec, status, measured, log, f"flb-{run_address(config).hex()[:12]}")
     started = time.monotonic()
     load_here = partial(

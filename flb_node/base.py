@@ -51,8 +51,9 @@ def load_model(
     """The weights in `dtype`, or `quantized`, on their device, in evaluation mode; `runs_code` lets the folder's own
     classes run.
 
-    Raises Refused for an architecture that is code of the folder and may not run, ModelMissing without a folder of safetensors, WrongBaseModel if transformers can't load it or if a weight is
-    missing there, since transformers would fill it with random numbers.
+    Raises Refused for an architecture that is code of the folder and may not run, ModelMissing without a folder of
+    safetensors, WrongBaseModel if transformers can't load it or if a weight is missing there, since transformers would
+    fill it with random numbers.
     """
     quiet()
     base_model.weight_files(folder)
@@ -61,11 +62,12 @@ def load_model(
             folder,
             dtype=dtype,
             device_map=placement.device_map or ({"": placement.device} if quantized else None),
-            quantization_config=quantized,
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,
             trust_remote_code=runs_code,
+            # given as None it would hide what a folder of quantized weights says of itself
+            **({"quantization_config": quantized} if quantized else {}),
         )
     except UNLOADABLE as error:
         _refuse_code(folder, runs_code, error)

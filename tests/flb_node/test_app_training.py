@@ -14,6 +14,7 @@ from flb.errors import WrongBaseModel
 from flb.spec import BaseSpec, RunSpec
 from flb.types import Step
 from flb_node import app
+from flb_node.status import StatusFile
 from tests import tiny_model
 from tests.flb_node.test_trainer import EXAMPLES, LORA, TRAINING, adapter_of, digest, load, tensors_of, train
 from tests.sim import small_spec
@@ -34,13 +35,16 @@ def spec_of(folder: Path, **training: Any) -> RunSpec:
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> Any:
+def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """`app.make_trainer`; torch is imported here already, with the threads that a node configures first."""
     monkeypatch.setattr(app, "configure_threads", lambda *_: None)
 
     def make(config: Config, spec: RunSpec) -> Any:
-        status: Any = lambda state, **details: None  # noqa: E731
-        return app.make_trainer(config, spec, EXAMPLES, status, threading.Event())
+        config = replace(
+            config, client=replace(config.client, workdir=tmp_path), chain=replace(config.chain, run="0x" + "11" * 20)
+        )
+        status = StatusFile(tmp_path / "status.json", lambda text: None)
+        return app.make_trainer(config, spec, EXAMPLES, status, threading.Event(), None)
 
     return make
 

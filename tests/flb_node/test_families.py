@@ -86,7 +86,7 @@ def made(run: tuple[specs.RunSpec, BlobStore], local: LocalTrainer, tmp_path_fac
         for member in NODES:
 
             def train(
-                adapter: node.Tensors, names: frozenset[str], seed: int, who: Address = member.node
+                adapter: node.Tensors, names: frozenset[str], seed: int, step: Step, who: Address = member.node
             ) -> node.Tensors:
                 return local.train(DATA[who], adapter, names, spec.training, seed, lambda *_: None).adapter
 
