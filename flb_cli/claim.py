@@ -60,10 +60,10 @@ class Claimable:
 def run(arguments: argparse.Namespace) -> int:
     """Claim and report."""
     from flb.chain.rpc import connect
-    from flb_cli.verify import find
+    from flb_cli.scores import found
 
     with tempfile.TemporaryDirectory(prefix="flb-claim-") as cache:
-        material = find(arguments.run_name, arguments.rpc, False, Path(cache))
+        material = found(arguments, Path(cache))
         if material.rpc is None:
             raise Unavailable("no chain answers, and a claim is a transaction", "give --rpc of the run's chain")
         rpc, run = connect(material.rpc), material.domain.run

@@ -6,6 +6,7 @@ root must be those of the chain; each node's proof leads to that root, so a line
 """
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import tempfile
@@ -38,22 +39,43 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("run_name", metavar="RUN", help="address of the run's contract, or the folder of a run")
     parser.add_argument("--rpc", metavar="URL", help=f"JSON-RPC endpoint (default: the folder's own, else {LOCAL_RPC})")
+    parser.add_argument(
+        "--blobs",
+        type=Path,
+        metavar="FOLDER",
+        help="work folder of a node, which keeps the records that claims need: looked into first",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Fetch, check and print."""
     from flb.roster import fold
-    from flb_cli.verify import find
 
     with tempfile.TemporaryDirectory(prefix="flb-scores-") as cache:
-        material = find(arguments.run_name, arguments.rpc, False, Path(cache))
+        material = found(arguments, Path(cache))
         view = fold(material.events)
         rolled = sealed_round(view, arguments.round)
         record = fetch_record(material, rolled)
     result = described(record, rolled, view)
     print(json.dumps(result) if arguments.json else in_words(result))
     return 0
+
+
+def found(arguments: argparse.Namespace, cache: Path) -> "Material":
+    """The run that the command line names; blobs come from `--blobs` first, and then no aggregator is needed."""
+    from flb.errors import ConfigError
+    from flb.store import BlobStore
+    from flb_cli.verify import find
+
+    if arguments.blobs is not None and not (arguments.blobs / "blobs").is_dir():
+        raise ConfigError(f"{arguments.blobs} holds no blobs", "give the work folder of a node or of an aggregator")
+    material = find(arguments.run_name, arguments.rpc, False, cache)
+    if arguments.blobs is None:
+        return material
+    here, elsewhere = BlobStore(arguments.blobs / "blobs"), material.fetch
+    fetch = lambda digest: here.path(digest) if here.has(digest) else elsewhere(digest)  # noqa: E731
+    return dataclasses.replace(material, fetch=fetch)
 
 
 def sealed_round(view: "RunView", number: int | None) -> "chain.ChainRoundRolled":

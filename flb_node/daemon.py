@@ -31,7 +31,7 @@ from flb.types import ZERO_DIGEST, Address, Digest, Domain, Manifest, Opening, R
 from flb_node import early, pipeline, receipts, retention
 from flb_node.answers import Announcement, Relayed
 from flb_node.channel import endpoint_of
-from flb_node.download import fetch_adapter, record_of
+from flb_node.download import fetch_adapter, keep_record, record_of
 from flb_node.entrance import Entrance
 from flb_node.evaluation import Evaluation, NoEvaluation
 from flb_node.faults import PASSING, RETRY_SECONDS, pause_after
@@ -275,13 +275,15 @@ class Daemon:
         assert self.uplink is not None
         record = record_of(adapter, self.view, self.announced)
         try:
-            return fetch_adapter(self.uplink, self.blobs, spec, adapter, record, self.log)
+            path = fetch_adapter(self.uplink, self.blobs, spec, adapter, record, self.log)
         except Impostor:
             raise
         except PeerFault as error:
             raise Unavailable(
                 f"the aggregator does not give the adapter that the chain names ({error.what})"
             ) from error
+        keep_record(self.uplink, self.blobs, adapter, self.view, self.log)
+        return path
 
     def fetch_last(self) -> None:
         """The run is over: fetch its last adapter, checked against the chain."""

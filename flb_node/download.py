@@ -14,7 +14,7 @@ import numpy as np
 from flb import down, records
 from flb.admission import BlockReader, ReadInto
 from flb.delta import BLOCK, add_step
-from flb.errors import AggregatorUnavailable, BadContainer, Busy, DigestMismatch, Impostor, PeerFault
+from flb.errors import AggregatorUnavailable, BadContainer, Busy, DigestMismatch, Impostor, PeerFault, Unavailable
 from flb.records import Record
 from flb.roster import RunView
 from flb.spec import RunSpec
@@ -57,6 +57,18 @@ def fetch_adapter(
             if made is not None:
                 return made
     return uplink.download(adapter, blobs, lambda done, size: None, limit=adapter_size(spec))
+
+
+def keep_record(uplink: Uplink, blobs: BlobStore, adapter: Digest, view: RunView, log: Callable[[str], None]) -> None:
+    """Bring the record of the round that made an adapter into `blobs` where it names payouts: a claim's proof comes from
+    it, and must not hang on an aggregator that may be gone by then. Another chance comes with the next round."""
+    rolled = next((roll for roll in reversed(view.rolls) if roll.adapter_digest == adapter), None)
+    if rolled is None or rolled.payout_root == ZERO_DIGEST or blobs.has(rolled.record_digest):
+        return
+    try:
+        uplink.download(rolled.record_digest, blobs, lambda done, size: None, limit=RECORD_LIMIT)
+    except (PeerFault, Unavailable) as error:
+        log(f"the record of round {rolled.round}, which a claim needs, cannot be fetched: {error.what}")
 
 
 def by_step(uplink: Uplink, blobs: BlobStore, spec: RunSpec, adapter: Digest, digest: Digest) -> Path | None:

@@ -1,22 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which blobs a node still needs: the adapters and sealed updates of its last steps. Receipts are no blobs and stay."""
+"""Which blobs a node still needs: the adapters and sealed updates of its last steps, and records that a claim's proof
+comes from. Receipts are no blobs and stay."""
 
 import json
 from pathlib import Path
 
 from flb.roster import RunView
 from flb.store import BlobStore
-from flb.types import Digest, Step
+from flb.types import ZERO_DIGEST, Digest, Step
+
+RING = 64
+"""Rounds whose payout the contract can still activate."""
+
+
+def payable(view: RunView) -> set[Digest]:
+    """Records that a claim may still need: of the active payout, and of those that may become it."""
+    newest = view.rolls[-1].round if view.rolls else 0
+    return {
+        roll.record_digest
+        for roll in view.rolls
+        if roll.payout_root != ZERO_DIGEST
+        and (roll.round == view.payout_round or roll.round > max(view.payout_round, newest - RING))
+    }
 
 
 def tidy(folder: Path, blobs: BlobStore, view: RunView, step: Step, keep: int | None) -> int:
     """After `step`, delete what belongs to steps more than `keep` before it (None keeps all); returns how many.
 
-    What the chain may still ask for stays: the newest adapter, and the one that the open round starts from.
+    What the chain may still ask for stays: the newest adapter, the one that the open round starts from, and records
+    of payouts.
     """
     if keep is None:
         return 0
-    needed = {view.adapter} | ({view.opening.base} if view.opening else set())
+    needed = {view.adapter} | ({view.opening.base} if view.opening else set()) | payable(view)
     for note in folder.glob("step-*.json"):
         try:
             fields = json.loads(note.read_bytes())

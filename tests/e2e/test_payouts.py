@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flb import keystore
+from flb import errors, keystore
 from flb.chain import payout_calls
 from flb.types import Address
 from flb_cli import demo_payout
@@ -26,7 +26,7 @@ def flb(*arguments: object) -> tuple[int, dict[str, Any]]:
     command = [sys.executable, "-m", "flb_cli.main", *map(str, arguments), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, json.loads(done.stdout)
+    return done.returncode, json.loads(done.stdout or "{}")
 
 
 def address(federation: Federation, name: str) -> Address:
@@ -67,3 +67,11 @@ def test_run__aggregator_killed_between_rounds__pays_by_the_standings_of_all_rou
         assert (
             f"scores and payouts of {STEPS} of {STEPS} rounds were recomputed to the roots on chain" in report["proved"]
         )
+        assert federation.children["node-1"].process.wait(60) == 0
+        gone = federation.children["aggregator"].process
+        gone.send_signal(signal.SIGKILL)
+        gone.wait()
+        third = ("claim", *named, "--node", "0x" + address(federation, "node-3").hex(), *payer)
+        assert flb(*third)[0] == errors.Unavailable.exit_code, "without an aggregator there is no proof"
+        code, claimed = flb(*third, "--blobs", federation.folder / "node-1")
+        assert (code, claimed["amount"]) == (0, "2400"), "but every node keeps what a proof comes from"

@@ -2,13 +2,15 @@
 """A node's disk: old steps go, what may still be asked for stays."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from flb import events as chain
 from flb.roster import RunView
 from flb.store import BlobStore
-from flb.types import Digest, Step
+from flb.types import ZERO_DIGEST, Block, Digest, Round, Seconds, Step
 from flb_node.retention import tidy
 
 pytestmark = pytest.mark.unit
@@ -44,6 +46,25 @@ def view(store: BlobStore) -> RunView:
 def test_tidy__old_steps__go(tmp_path: Path, blobs: BlobStore, keep: int, names: set[str]) -> None:
     tidy(tmp_path, blobs, view(blobs), Step(4), keep)
     assert left(blobs) == names
+
+
+def rolled(store: BlobStore, number: int) -> chain.ChainRoundRolled:
+    record = Digest(store.put(f"record {number}".encode()))
+    place = chain.Place(Block(number, ZERO_DIGEST), 0, ZERO_DIGEST)
+    root = Digest(bytes([7]) * 32)
+    return chain.ChainRoundRolled(
+        place, Round(number), ZERO_DIGEST, record, ZERO_DIGEST, ZERO_DIGEST, root, root, ZERO_DIGEST, 2, 2, Seconds(0)
+    )
+
+
+def test_tidy__records_of_payouts__stay_while_a_claim_may_need_them(tmp_path: Path, blobs: BlobStore) -> None:
+    rolls = tuple(rolled(blobs, number) for number in range(1, 100))
+    tidy(tmp_path, blobs, replace(view(blobs), rolls=rolls, payout_round=3), Step(4), 1)
+    kept = {int(name.split()[1]) for name in left(blobs) if name.startswith("record")}
+    assert kept == {3, *range(36, 100)}, "the active one, and those that the contract can still activate"
+    tidy(tmp_path, blobs, replace(view(blobs), rolls=rolls, payout_round=90), Step(4), 1)
+    kept = {int(name.split()[1]) for name in left(blobs) if name.startswith("record")}
+    assert kept == set(range(90, 100))
 
 
 def test_tidy__no_limit__keeps_all(tmp_path: Path, blobs: BlobStore) -> None:
