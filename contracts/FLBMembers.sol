@@ -262,8 +262,10 @@ abstract contract FLBMembers is FLBRounds, EIP712("FLBRun", "1") {
         return slot.rotated ? _keys[node] : node;
     }
 
+    /// @dev A call counts as a message: whoever was given an older one cannot bring it afterwards.
     function _settle(address node, Member memory slot, bytes memory failure) private {
         if (failure.length != 0) LowLevelCall.bubbleRevert(failure);
+        if (slot.seq != type(uint32).max) slot.seq += 1;
         _members[node] = slot;
     }
 }

@@ -14,6 +14,7 @@ pragma solidity ^0.8.28;
 ///     RevokeDataset(address node,bytes32 root,uint32 seq,uint40 deadline)
 ///     Invite(address node,uint16 removals,uint40 deadline)                signed by the admitter
 /// `seq` must be above that of the node's last message, so that each is good once and a newer one voids the older. A
+/// direct call of the node moves it by one, and so voids what was signed before and not brought. A
 /// message or invite is good up to and including its `deadline`. Signatures are compact (EIP-2098), low `s` only.
 interface IFLBMembers {
     // ------------------------------------------------------------------ types

@@ -81,7 +81,8 @@ contract FLBRunFuzzTest is Base {
         eqHead(1, 0, time + roundSeconds, false);
 
         // half of the times lie within some seconds of the moment that decides
-        warpTo(uint40(passed % 2 == 0 ? bound(passed / 2, earliest - 3, earliest + 3) : time + passed % (1 << 34)));
+        uint40 soonest = earliest < time + 3 ? time : earliest - 3;
+        warpTo(uint40(passed % 2 == 0 ? bound(passed / 2, soonest, earliest + 3) : time + passed % (1 << 34)));
         if (rolled) {
             vm.prank(AGGREGATOR);
             run.roll(1, statement(1));
@@ -104,6 +105,7 @@ contract FLBRunFuzzTest is Base {
         if (root == 0) root = bytes32(uint256(1));
         address paid;
         uint32 datasets;
+        uint32 seq;
         uint16 removals;
         bool active;
         IFLBMembers.Status status;
@@ -123,11 +125,12 @@ contract FLBRunFuzzTest is Base {
                 if (choice == 3) ++datasets;
                 else active = choice == 0;
                 if (choice == 2) ++removals;
+                else ++seq;
                 status = active ? IFLBMembers.Status.Active : IFLBMembers.Status.Left;
                 paid = payee == address(0) ? node : payee;
             }
             eqMember(node, paid, status, datasets);
-            uint256 slot = uint160(paid) | (uint256(datasets) << 192) | (uint256(removals) << 224)
+            uint256 slot = uint160(paid) | (uint256(seq) << 160) | (uint256(datasets) << 192) | (uint256(removals) << 224)
                 | (uint256(status) << 240);
             eq(vm.load(address(run), keccak256(abi.encode(node, MEMBERS_SLOT))), bytes32(slot));
         }

@@ -60,22 +60,22 @@ contract FLBRunRelayTest is Base {
         join(NODE);
         vm.prank(NODE);
         run.rotateKey(NODE, addressOf(OTHER_KEY));
-        relay(signed(OTHER_KEY, message(IFLBMembers.Kind.Leave, 1, 0, 0)));
+        relay(signed(OTHER_KEY, message(IFLBMembers.Kind.Leave, 3, 0, 0)));
         expectUnauthorized(NODE);
         join(NODE);
         vm.expectEmit(address(run));
         emit IFLBMembers.NodeJoined(NODE, addressOf(OTHER_KEY), NODE, true);
-        relay(signed(OTHER_KEY, message(IFLBMembers.Kind.Join, 2, word(NODE), 0)));
+        relay(signed(OTHER_KEY, message(IFLBMembers.Kind.Join, 4, word(NODE), 0)));
     }
 
     function test_relay__payee__mayRotateTheKeyAndNothingElse() public {
         vm.prank(NODE);
         run.join(addressOf(PAYEE_KEY), none());
-        IFLBMembers.Message memory m = signed(PAYEE_KEY, message(IFLBMembers.Kind.Leave, 1, 0, 0));
+        IFLBMembers.Message memory m = signed(PAYEE_KEY, message(IFLBMembers.Kind.Leave, 2, 0, 0));
         skipped(m, IFLBMembers.FLBBadSignature.selector);
         vm.expectEmit(address(run));
         emit IFLBMembers.KeyRotated(NODE, OTHER);
-        relay(signed(PAYEE_KEY, message(IFLBMembers.Kind.RotateKey, 1, word(OTHER), 0)));
+        relay(signed(PAYEE_KEY, message(IFLBMembers.Kind.RotateKey, 2, word(OTHER), 0)));
         eq(run.keyOf(NODE), OTHER);
     }
 
@@ -104,9 +104,32 @@ contract FLBRunRelayTest is Base {
         skipped(signed(NODE_KEY, message(IFLBMembers.Kind.Leave, 0, 0, 0)), IFLBMembers.FLBReplayed.selector);
     }
 
+    /// @dev Who was given a message and did not bring it cannot bring it after the node has acted by call.
+    function test_relay__olderThanACall__isReplayed() public {
+        IFLBMembers.Message memory again = signed(NODE_KEY, message(IFLBMembers.Kind.Join, 1, 0, 0));
+        join(NODE);
+        IFLBMembers.Message memory leaked = signed(NODE_KEY, message(IFLBMembers.Kind.RotateKey, 2, word(OTHER), 0));
+        vm.prank(NODE);
+        run.rotateKey(NODE, NODE);
+        skipped(leaked, IFLBMembers.FLBReplayed.selector);
+        vm.prank(NODE);
+        run.leave(NODE);
+        skipped(again, IFLBMembers.FLBReplayed.selector);
+        eqSeq(3);
+    }
+
+    /// @dev At its end the number stays, and calls go on.
+    function test_seq__atItsEnd__blocksNoCall() public {
+        relay(signed(NODE_KEY, message(IFLBMembers.Kind.Join, type(uint32).max, 0, 0)));
+        vm.prank(NODE);
+        run.leave(NODE);
+        join(NODE);
+        eqSeq(type(uint32).max);
+    }
+
     function test_relay__anyNumbersAndTimes__takesRisingOnesInTime(uint32[8] memory seqs, int8[8] memory late) public {
         join(NODE);
-        uint32 last;
+        uint32 last = 1;
         for (uint256 i = 0; i < 8; ++i) {
             uint32 seq = i % 2 == 0 ? seqs[i] : seqs[i] % 16;
             IFLBMembers.Message memory m = message(IFLBMembers.Kind.RevokeDataset, seq, ROOT, 0);
@@ -158,7 +181,7 @@ contract FLBRunRelayTest is Base {
 
     function test_relay__anyChange__isABadSignature(uint8 which, uint8 kind, uint256 flip) public {
         join(NODE);
-        IFLBMembers.Message memory m = message(IFLBMembers.Kind(kind % 5), 1, word(OTHER), 3);
+        IFLBMembers.Message memory m = message(IFLBMembers.Kind(kind % 5), 2, word(OTHER), 3);
         signed(NODE_KEY, m);
         IFLBMembers.Kind other = IFLBMembers.Kind((kind % 5 + 1 + flip % 4) % 5);
         which %= 8;
@@ -175,7 +198,7 @@ contract FLBRunRelayTest is Base {
             || (which == 5 && m.kind != IFLBMembers.Kind.RegisterDataset);
         if (unused) return;
         skipped(m, IFLBMembers.FLBBadSignature.selector);
-        eqSeq(0);
+        eqSeq(1);
     }
 
     function test_relay__otherChainOrRun__isABadSignature() public {
@@ -201,16 +224,16 @@ contract FLBRunRelayTest is Base {
         skipped(signed(NODE_KEY, message(IFLBMembers.Kind.RegisterDataset, 1, ROOT, 1)), IFLBMembers.FLBNotMember.selector);
         skipped(signed(NODE_KEY, message(IFLBMembers.Kind.RevokeDataset, 1, ROOT, 0)), IFLBMembers.FLBNotMember.selector);
         join(NODE);
-        skipped(signed(NODE_KEY, message(IFLBMembers.Kind.Join, 1, 0, 0)), IFLBMembers.FLBAlreadyMember.selector);
-        skipped(signed(NODE_KEY, message(IFLBMembers.Kind.RotateKey, 1, 0, 0)), IFLBRounds.FLBZero.selector);
-        skipped(signed(NODE_KEY, message(IFLBMembers.Kind.RegisterDataset, 1, 0, 1)), IFLBRounds.FLBZero.selector);
-        skipped(signed(NODE_KEY, message(IFLBMembers.Kind.RegisterDataset, 1, ROOT, 0)), IFLBRounds.FLBZero.selector);
-        skipped(signed(NODE_KEY, message(IFLBMembers.Kind.RevokeDataset, 1, 0, 0)), IFLBRounds.FLBZero.selector);
-        relay(signed(NODE_KEY, message(IFLBMembers.Kind.Leave, 1, 0, 0)));
-        skipped(signed(NODE_KEY, message(IFLBMembers.Kind.Join, 2, word(OTHER), 0)), IFLBMembers.FLBPayeeFixed.selector);
+        skipped(signed(NODE_KEY, message(IFLBMembers.Kind.Join, 2, 0, 0)), IFLBMembers.FLBAlreadyMember.selector);
+        skipped(signed(NODE_KEY, message(IFLBMembers.Kind.RotateKey, 2, 0, 0)), IFLBRounds.FLBZero.selector);
+        skipped(signed(NODE_KEY, message(IFLBMembers.Kind.RegisterDataset, 2, 0, 1)), IFLBRounds.FLBZero.selector);
+        skipped(signed(NODE_KEY, message(IFLBMembers.Kind.RegisterDataset, 2, ROOT, 0)), IFLBRounds.FLBZero.selector);
+        skipped(signed(NODE_KEY, message(IFLBMembers.Kind.RevokeDataset, 2, 0, 0)), IFLBRounds.FLBZero.selector);
+        relay(signed(NODE_KEY, message(IFLBMembers.Kind.Leave, 2, 0, 0)));
+        skipped(signed(NODE_KEY, message(IFLBMembers.Kind.Join, 3, word(OTHER), 0)), IFLBMembers.FLBPayeeFixed.selector);
         finish();
-        skipped(signed(NODE_KEY, message(IFLBMembers.Kind.Join, 2, 0, 0)), IFLBRounds.FLBFinished.selector);
-        eqSeq(1);
+        skipped(signed(NODE_KEY, message(IFLBMembers.Kind.Join, 3, 0, 0)), IFLBRounds.FLBFinished.selector);
+        eqSeq(2);
     }
 
     function test_relay__badOnesAmongGoodOnes__skipsThem() public {

@@ -148,4 +148,4 @@ def test_calls__of_a_member__rotate_pay_and_revoke(deployed: Deployed) -> None:
     membership_calls.set_payee(other, node.address, node.address)
     membership_calls.leave(other, node.address)
     slot = membership_calls.read_slot(deployed.rpc, deployed.run, node.address)
-    assert slot == Slot(node.address, other.address, 0, Status.LEFT, 1, 0)
+    assert slot == Slot(node.address, other.address, 5, Status.LEFT, 1, 0)

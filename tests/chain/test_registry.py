@@ -243,5 +243,6 @@ def test_call_view__member__has_the_slot_of_the_contract(deployed: Deployed) -> 
     node.join(ZERO_ADDRESS)
     node.register_dataset(ROOT, 7)
     shown = "0x" + node.address.hex()
-    assert call_view(deployed.rpc, deployed.run, "member", shown) == (shown, 0, 1, 1, 0)
+    # join and registration count as messages
+    assert call_view(deployed.rpc, deployed.run, "member", shown) == (shown, 2, 1, 1, 0)
     assert call_view(deployed.rpc, deployed.run, "windows") == (100, 50, 0, 0)
