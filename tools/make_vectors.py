@@ -38,7 +38,7 @@ from flb.types import (
     TensorSpec,
 )
 from flb.wire import chunks, container
-from tools import vector_messages, vector_standard_tree, vector_values
+from tools import vector_cohort, vector_messages, vector_standard_tree, vector_values
 from tools.vector_values import COW, Case, digest, small_spec, text
 
 TARGET = Path(__file__).resolve().parent.parent / "proto" / "vectors"
@@ -249,6 +249,7 @@ TOPICS: dict[str, tuple[str, Callable[[], list[Case]]]] = {
         "float32 values (little endian) to the entries of each codec, and what they decode to.",
         vector_values.codecs,
     ),
+    "cohort": ("A roster, a seed and the spec's rule to the nodes that are drawn.", vector_cohort.cases),
     "container": ("Entries and metadata to a safetensors file in its one legal form.", containers),
     "eip712": ("Signed types: struct hash, digest and deterministic signature (RFC 6979, low s).", eip712),
     "membership": ("Membership messages and an invite: hashes, signatures, compact signatures, text.", memberships),

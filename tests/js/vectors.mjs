@@ -141,6 +141,16 @@ const TOPICS = {
       same(Buffer.concat([bytes(r), bytes(vs)]), one.compact);
     }
   },
+  cohort(one) {
+    // the fraction is the decimal as it is written: a product of floats would draw 8 of 100 for 0.07
+    const [whole, part = ""] = String(one.fraction).split("."), unit = 10n ** BigInt(part.length);
+    const share = Number((BigInt(whole + part) * BigInt(one.roster.length) + unit - 1n) / unit);
+    const count = Math.min(one.max_cohort, Math.max(one.min_nodes, share));
+    const lot = new Map(one.roster.map((node) => [node, hex(keccak256(Buffer.concat([bytes(one.seed), bytes(node)])))]));
+    const drawn = [...one.roster].sort((a, b) => (lot.get(a) < lot.get(b) ? -1 : 1)).slice(0, count).sort();
+    assert.deepEqual(drawn, one.cohort);
+    assert.equal(Math.max(one.min_nodes, Math.ceil((2 * drawn.length) / 3)), one.quorum);
+  },
   merkle(one) {
     same(TREES[one.tree](one), one.root);
   },
