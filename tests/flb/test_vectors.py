@@ -3,9 +3,7 @@
 
 import hashlib
 import json
-import math
 import re
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,7 @@ from flb import spec as specs
 from flb.admission import check_header, layout_of, update_metadata
 from flb.codec import CODINGS, dither
 from flb.errors import Truncated
-from flb.merkle import keccak256
-from flb.roster import cohort, quorum, roster_root
-from flb.spec import RoundSpec
+from flb.roster import roster_root
 from flb.store import BlobStore
 from flb.types import (
     ZERO_DIGEST,
@@ -298,17 +294,3 @@ def test_upload__resume__the_offset_is_taken_and_others_are_refused(case: Case, 
             upload = Upload(spool, manifest(case["digest"]), int(offset))
             assert upload.receiver.held == int(offset)
             upload.close()
-
-
-@pytest.mark.parametrize("case", cases("cohort"), ids=lambda case: f"{case['fraction']} of {len(case['roster'])}")
-def test_cohort__roster_and_seed__are_the_drawn_nodes(case: Case) -> None:
-    """Written out here in its own way: ceil of the decimal times n, the smallest hashes, then by address."""
-    n = len(case["roster"])
-    count = max(case["min_nodes"], math.ceil(Decimal(str(case["fraction"])) * n))
-    lots = {node: keccak256(raw(case["seed"]) + raw(node)) for node in case["roster"]}
-    drawn = sorted(sorted(lots, key=lambda node: lots[node])[: min(count, case["max_cohort"])])
-    rule = RoundSpec(1, 1, 1, case["min_nodes"], case["fraction"], 0, case["max_cohort"])
-    members = tuple(Member(Address(raw(node)), Address(raw(node)), Address(raw(node))) for node in case["roster"])
-    ours = ["0x" + member.node.hex() for member in cohort(members, Digest(raw(case["seed"])), rule)]
-    assert drawn == ours == case["cohort"]
-    assert quorum(len(drawn), case["min_nodes"]) == case["quorum"]
