@@ -240,11 +240,10 @@ def make_trainer(
     load_here = partial(
         trainer.load, path, spec.lora, spec.tensors, device_map=config.model.device_map, dtype=config.model.dtype,
         seed=spec.training.seed, bits=config.model.quantization, checkpointing=config.training.gradient_checkpointing,
-        runs_code=runs_code,
+        runs_code=runs_code, chat_template=config.dataset.chat_template,
     )  # fmt: skip
     together = ranks.start(load_here, config.client.processes, spec.training) if config.client.processes > 1 else None
     local = together.local if together else load_here()
-    tokens.use_template(local.tokenizer, config.dataset.chat_template)
     local.cache = TokenCache(config.client.workdir / "tokens", tokenizer_digest(path))
     local.packing = config.training.packing
     quantized = f" from {local.quantization} bits" if local.quantization else ""
