@@ -114,7 +114,7 @@ def run(path: Path) -> int:
     source = dataset_source.of_config(config, path.parent)
     model = require(config.model.model_path, "model.model_path", "name the folder of the base model")
     run_of_config = run_address(config)
-    examples, held_out = evaluation.read(config.client, data.read(source))
+    examples, held_out = evaluation.read(config.client, data.read(source), source.columns)
     base_model.weight_files(model)
     folder = config.client.workdir
     lock = lock_folder(folder)
@@ -258,11 +258,13 @@ def make_trainer(
         if stop.is_set():
             raise Stopped
 
+    kept = config.client.workdir / "optimizer" / run_address(config).hex()[:16]  # the next run may use this work folder
+
     def train(adapter: Tensors, names: frozenset[str], seed: int, step: Step) -> Tensors:
         watch.begin()
         trained = (together or local).train(
             examples, adapter, names, spec.training, seed, on_step,
-            step=step - 1, steps=spec.rounds.steps, kept=config.client.workdir,
+            step=step - 1, steps=spec.rounds.steps, kept=kept,
         )  # fmt: skip
         log(f"trained {len(trained.losses)} steps in {trained.seconds:.1f} s, loss {trained.losses[-1]:.4f}")
         return trained.adapter

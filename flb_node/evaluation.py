@@ -66,13 +66,16 @@ def split(examples: tuple[Example, ...], share: float) -> tuple[tuple[Example, .
     return train, held
 
 
-def read(client: ClientConfig, examples: tuple[Example, ...]) -> tuple[tuple[Example, ...], HeldOut]:
-    """The examples to train, and what is held out. Raises DatasetError."""
+def read(
+    client: ClientConfig, examples: tuple[Example, ...], columns: Mapping[str, str] | None = None
+) -> tuple[tuple[Example, ...], HeldOut]:
+    """The examples to train, and what is held out; `columns` are the dataset's, which the node's own held-out file has
+    too. Raises DatasetError."""
     own: tuple[Example, ...] = ()
     if isinstance(client.held_out, float):
         examples, own = split(examples, client.held_out)
     elif client.held_out is not None:
-        own = data.read(client.held_out)
+        own = data.read(data.Source(client.held_out, columns=columns or {}))
         known = {data.record_bytes(example) for example in examples}
         if any(data.record_bytes(example) in known for example in own):
             raise DatasetError(
@@ -194,7 +197,7 @@ class Evaluation:
         """Put the best adapter so far where retention does not reach it."""
         best = self.folder / "best"
         best.mkdir(exist_ok=True)
-        write_atomic(best / "adapter_config.json", peft_config(spec.base.repo or spec.base.name, spec.lora))
+        write_atomic(best / "adapter_config.json", peft_config(spec.base, spec.lora))
         write_atomic(best / "adapter_model.safetensors", self.blobs.path(adapter).read_bytes())
         note = {"step": step, "adapter": adapter.hex(), "loss": loss}
         write_atomic(self.folder / "best.json", json.dumps(note).encode() + b"\n")

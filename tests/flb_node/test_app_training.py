@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flb import base_model
-from flb.config import Config, ModelConfig, TrainingConfig
+from flb.config import ChainConfig, Config, ModelConfig, TrainingConfig
 from flb.dataset_config import DatasetConfig
 from flb.errors import WrongBaseModel
 from flb.spec import BaseSpec, RunSpec
@@ -41,9 +41,8 @@ def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setattr(app, "configure_threads", lambda *_: None)
 
     def make(config: Config, spec: RunSpec) -> Any:
-        config = replace(
-            config, client=replace(config.client, workdir=tmp_path), chain=replace(config.chain, run="0x" + "11" * 20)
-        )
+        run = config.chain.run or "0x" + "11" * 20
+        config = replace(config, client=replace(config.client, workdir=tmp_path), chain=replace(config.chain, run=run))
         status = StatusFile(tmp_path / "status.json", lambda text: None)
         return app.make_trainer(config, spec, EXAMPLES, status, threading.Event(), None)
 
@@ -93,3 +92,14 @@ def test_make_trainer__other_chat_template__is_what_it_trains_on(folder: Path, m
     local.tokenizer.chat_template = template.read_text()
     local._dataset = None
     assert digest(trained) == digest(train(local, zero).adapter)
+
+
+def test_make_trainer__next_run_in_the_same_folder__no_moments_of_the_run_before(folder: Path, made: Any) -> None:
+    zero = adapter_of(tensors_of(folder))
+    config = Config(model=ModelConfig(model_path=folder, device_map="cpu", dtype="float32"))
+    spec = spec_of(folder, optimizer_state="keep")
+    made(config, spec)(zero, frozenset(zero), 1, Step(1))
+    fresh = digest(train(load(folder), zero).adapter)
+    other = replace(config, chain=ChainConfig(run="0x" + "22" * 20))
+    assert digest(made(other, spec)(zero, frozenset(zero), 1, Step(2))) == fresh
+    assert digest(made(config, spec)(zero, frozenset(zero), 1, Step(2))) != fresh

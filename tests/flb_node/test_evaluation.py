@@ -68,6 +68,14 @@ def test_read__files__whole_dataset_is_trained(tmp_path: Path) -> None:
     assert len(held_out.shared_digest) == 64
 
 
+def test_read__columns_of_the_dataset__hold_for_the_nodes_own_file_alone(tmp_path: Path) -> None:
+    own = tmp_path / "own.csv"
+    own.write_text("question,answer\n3?,3\n")
+    client = ClientConfig(held_out=own, shared_held_out=write(tmp_path / "all.jsonl", 4))
+    _, held_out = evaluation.read(client, (example(1),), {"prompt": "question", "completion": "answer"})
+    assert (held_out.own, held_out.shared) == ((example(3),), (example(4),))
+
+
 def test_read__held_out_example_that_is_trained__refused(tmp_path: Path) -> None:
     client = ClientConfig(held_out=write(tmp_path / "own.jsonl", 3, 1))
     with pytest.raises(DatasetError, match=r"an example of client.held_out .*own.jsonl\) is in the dataset too"):
