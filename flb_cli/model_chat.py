@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     configure_threads(None, nodes_here=1)  # before torch is imported, which reads them
     model, tokenizer = load(
         arguments.base, arguments.adapter, arguments.device,
-        remote_code.allowed_by_argument(arguments.base, arguments.trust_remote_code),
+        remote_code.allowed_by_argument(arguments.base, arguments.trust_remote_code), arguments.chat_template,
     )  # fmt: skip
     talk = Conversation(model, tokenizer, arguments.max_tokens, arguments.temperature)
     if arguments.prompt is not None:
@@ -46,8 +46,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def load(base: Path, adapter: Path | None, device: str = "auto", runs_code: bool = False) -> tuple[Any, Any]:
-    """Model and tokenizer, ready to answer. Raises ModelMissing or WrongBaseModel."""
+def load(
+    base: Path, adapter: Path | None, device: str = "auto", runs_code: bool = False, chat_template: Path | None = None
+) -> tuple[Any, Any]:
+    """Model and tokenizer, ready to answer; `chat_template` is a file that takes the place of the tokenizer's own.
+
+    Raises ModelMissing, WrongBaseModel, DatasetError for the file."""
     from flb import base_model
     from flb_cli.model_merge import check_adapter, with_adapter
 
@@ -56,14 +60,19 @@ def load(base: Path, adapter: Path | None, device: str = "auto", runs_code: bool
         check_adapter(adapter)
     import torch
 
+    from flb_node import tokens
     from flb_node.base import load_model, load_tokenizer, use_configured_threads
     from flb_node.devices import placement
 
     use_configured_threads()
     place = placement(device, torch.cuda.device_count(), torch.backends.mps.is_available())
     tokenizer = load_tokenizer(base, runs_code)
+    tokens.use_template(tokenizer, chat_template)
     if not tokenizer.chat_template:
-        raise WrongBaseModel(f"the tokenizer in {base} has no chat template", "choose an instruction-tuned model")
+        raise WrongBaseModel(
+            f"the tokenizer in {base} has no chat template",
+            "pass the one that it was trained with as --chat-template, or choose an instruction-tuned model",
+        )
     model = load_model(base, torch.float32 if place.device == "cpu" else torch.bfloat16, place, runs_code)
     return (model if adapter is None else with_adapter(model, adapter)), tokenizer
 
@@ -80,6 +89,8 @@ class Conversation:
         """The answer to `text`; `write` gets its pieces as they are made."""
         import torch
 
+        from flb_node.held_out import ends
+
         self.messages.append({"role": "user", "content": text})
         ids = self.tokenizer.apply_chat_template(
             self.messages, add_generation_prompt=True, return_tensors="pt", return_dict=False
@@ -92,7 +103,7 @@ class Conversation:
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 max_new_tokens=self.max_tokens,
-                eos_token_id=self.tokenizer.eos_token_id,
+                eos_token_id=ends(self.model, self.tokenizer),
                 pad_token_id=self.tokenizer.pad_token_id,
                 streamer=_streamer(self.tokenizer, write),
                 **sampling,

@@ -138,8 +138,9 @@ class LocalTrainer:
             if training.objective == "dpo" and self.packing:
                 raise ConfigError("training.packing is for the objective sft; this run trains dpo", "set it to false")
             if training.objective == "dpo":
-                pairs = preference_tokens.encode_all(self.tokenizer, examples, training.max_length)
-                columns = {name: [row[name] for row in pairs] for name in pairs[0]}
+                encode_pairs = preference_tokens.encode_all if self.cache is None else self.cache.encode_pairs
+                pairs = encode_pairs(self.tokenizer, examples, training.max_length)
+                columns = {name: [pair[name] for pair in pairs] for name in preference_tokens.COLUMNS}
             else:
                 encode_all = tokens.encode_all if self.cache is None else self.cache.encode_all
                 rows = encode_all(self.tokenizer, examples, training.max_length)

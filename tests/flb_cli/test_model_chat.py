@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from flb.errors import WrongBaseModel
+from flb.errors import DatasetError, WrongBaseModel
 from flb_cli.model_chat import Conversation, load
 from tests import tiny_model
 from tests.flb_cli.test_model_merge import make_adapter
@@ -65,8 +66,25 @@ def test_chat__command__answers_one_prompt_as_json(base: Path, tmp_path: Path) -
 def test_load__tokenizer_without_a_chat_template__is_refused(base: Path, tmp_path: Path) -> None:
     plain = shutil.copytree(base, tmp_path / "plain")
     (plain / "chat_template.jinja").unlink()
-    with pytest.raises(WrongBaseModel, match="no chat template: choose an instruction-tuned model"):
+    with pytest.raises(WrongBaseModel, match="no chat template: pass the one .* as --chat-template"):
         load(plain, None)
+    with pytest.raises(DatasetError, match="missing.jinja can't be read"):
+        load(plain, None, chat_template=tmp_path / "missing.jinja")
+    _, tokenizer = load(plain, None, "cpu", chat_template=base / "chat_template.jinja")
+    assert tokenizer.chat_template == (base / "chat_template.jinja").read_text()
+
+
+def test_say__end_that_the_model_names__ends_the_answer(base: Path) -> None:
+    model, tokenizer = load(base, None, "cpu")
+    talk = Conversation(model, tokenizer, max_tokens=12)
+    talk.say("Hello", lambda text: None)
+    ids = tokenizer.apply_chat_template(talk.messages[:1], add_generation_prompt=True, return_dict=False)
+    first = int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax())
+    assert first != tokenizer.eos_token_id and talk.made == 12
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, first]
+    talk = Conversation(model, tokenizer, max_tokens=12)
+    talk.say("Hello", lambda text: None)
+    assert talk.made == 1
 
 
 def test_chat__conversation_from_a_pipe__ends_with_the_input(base: Path) -> None:
