@@ -178,7 +178,7 @@ def build(
         address_in_config(config.client.payee) or ZERO_ADDRESS, read_invite(config),
     )  # fmt: skip
     blobs = BlobStore(folder / "blobs", sweep=True)
-    measured = Evaluation(folder, blobs, held_out, log, status.kept.update)
+    measured = Evaluation(folder, blobs, held_out, log, status.kept.update, run="0x" + run.hex())
     return Daemon(
         domain=domain,
         node=node,

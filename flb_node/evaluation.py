@@ -130,12 +130,16 @@ class Evaluation:
     measure: Measure | None = None
     ended: Callable[[], None] = lambda: None
     """Called by `close`."""
+    run: str = ""
+    """The run's contract: the work folder may hold lines of the run before."""
     _waiting: list["Job"] = field(default_factory=list)
     _measured: set[str] = field(default_factory=set)
     _best: tuple[float, int] = (math.inf, 0)
 
     def __post_init__(self) -> None:
         for line in _lines(self.folder / "metrics.jsonl"):
+            if line.get("run", self.run) != self.run:
+                continue
             self._measured.add(str(line["adapter"]))
             self._best = min(self._best, (_deciding(line), int(line["step"])))
 
@@ -176,7 +180,7 @@ class Evaluation:
 
     def note(self, spec: RunSpec, step: Step, adapter: Digest, figures: Figures) -> None:
         """Tell and keep what was measured."""
-        line = {"step": step, "adapter": adapter.hex(), **figures}
+        line = {"run": self.run, "step": step, "adapter": adapter.hex(), **figures}
         for name, what in _sets(figures).items():
             self.log(
                 f"step {step}: {name.replace('_', ' ')} loss {what['loss']:.4f}, accuracy {what['accuracy']:.3f}, "
@@ -199,7 +203,7 @@ class Evaluation:
         best.mkdir(exist_ok=True)
         write_atomic(best / "adapter_config.json", peft_config(spec.base, spec.lora))
         write_atomic(best / "adapter_model.safetensors", self.blobs.path(adapter).read_bytes())
-        note = {"step": step, "adapter": adapter.hex(), "loss": loss}
+        note = {"run": self.run, "step": step, "adapter": adapter.hex(), "loss": loss}
         write_atomic(self.folder / "best.json", json.dumps(note).encode() + b"\n")
 
 
