@@ -3,6 +3,7 @@
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 from flb.errors import BadMessage, WrongBaseModel
 from flb_node import remote_code
+from flb_node.examples import Message
 
 Write = Callable[[str], None]
 
@@ -19,6 +21,8 @@ def run(arguments: argparse.Namespace) -> int:
     """One answer with --prompt, else a conversation until the end of the input."""
     if arguments.max_tokens < 1:
         raise BadMessage(f"--max-tokens is {arguments.max_tokens}", "give at least 1")
+    if not 0 <= arguments.temperature < math.inf:
+        raise BadMessage(f"--temperature is {arguments.temperature:g}", "give 0 or more")
     if arguments.json and arguments.prompt is None:
         raise BadMessage("--json prints one answer", "give --prompt too")
     from flb_node.threads import configure_threads
@@ -82,19 +86,27 @@ class Conversation:
 
     def __init__(self, model: Any, tokenizer: Any, max_tokens: int, temperature: float = 0.0) -> None:
         self.model, self.tokenizer, self.max_tokens, self.temperature = model, tokenizer, max_tokens, temperature
-        self.messages: list[dict[str, str]] = []
+        self.messages: list[Message] = []
         self.made = 0
 
     def say(self, text: str, write: Write) -> str:
-        """The answer to `text`; `write` gets its pieces as they are made."""
+        """The answer to `text`; `write` gets its pieces as they are made.
+
+        Raises DatasetError if the chat template refuses the conversation, BadMessage if it is longer than the context.
+        """
         import torch
 
+        from flb_node import tokens
         from flb_node.held_out import ends
 
-        self.messages.append({"role": "user", "content": text})
-        ids = self.tokenizer.apply_chat_template(
-            self.messages, add_generation_prompt=True, return_tensors="pt", return_dict=False
-        ).to(self.model.device)
+        said = [*self.messages, Message("user", text)]
+        prompt = tokens.prompt_ids(self.tokenizer, said)
+        most = getattr(self.model.config, "max_position_embeddings", None) or len(prompt) + self.max_tokens
+        if len(prompt) >= most:
+            raise BadMessage(
+                f"the conversation has {len(prompt)} tokens, and the model sees {most}", "begin a new and shorter one"
+            )
+        ids = torch.tensor([prompt], device=self.model.device)
         sampling = (
             {"do_sample": True, "temperature": self.temperature} if self.temperature > 0 else {"do_sample": False}
         )
@@ -102,7 +114,7 @@ class Conversation:
             out = self.model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
-                max_new_tokens=self.max_tokens,
+                max_new_tokens=min(self.max_tokens, most - len(prompt)),
                 eos_token_id=ends(self.model, self.tokenizer),
                 pad_token_id=self.tokenizer.pad_token_id,
                 streamer=_streamer(self.tokenizer, write),
@@ -111,7 +123,7 @@ class Conversation:
         made = out[0, ids.shape[1] :]
         self.made = len(made)
         answer = str(self.tokenizer.decode(made, skip_special_tokens=True)).strip()
-        self.messages.append({"role": "assistant", "content": answer})
+        self.messages = [*said, Message("assistant", answer)]
         return answer
 
 
