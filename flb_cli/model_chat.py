@@ -57,7 +57,7 @@ def load(
 
     Raises ModelMissing, WrongBaseModel, DatasetError for the file."""
     from flb import base_model
-    from flb_cli.model_merge import check_adapter, with_adapter
+    from flb_node.peft_folder import check_adapter, with_adapter
 
     base_model.weight_files(base)
     if adapter is not None:
