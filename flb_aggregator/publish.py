@@ -39,7 +39,7 @@ def publish_folder(root: Path, spec: RunSpec, step: Step, store: BlobStore, adap
     root.mkdir(parents=True, exist_ok=True)
     part = root / f".{folder.name}.{os.getpid()}.part"
     part.mkdir(exist_ok=True)
-    write_atomic(part / "adapter_config.json", peft_config(spec.base.name, spec.lora))
+    write_atomic(part / "adapter_config.json", peft_config(spec.base, spec.lora))
     target = part / "adapter_model.safetensors"
     target.unlink(missing_ok=True)
     try:

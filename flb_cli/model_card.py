@@ -22,7 +22,7 @@ def model_card(
     )
     # JSON strings are YAML strings, so a name with a colon does no harm
     return f"""---
-base_model: {json.dumps(spec.base.name)}
+base_model: {json.dumps(spec.base.repo or spec.base.name)}
 library_name: peft
 pipeline_tag: text-generation
 tags: [lora, federated-learning, flb]
@@ -41,7 +41,7 @@ model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("PATH OF 
 
 | | |
 |---|---|
-| base model | {_code(spec.base.name)} |
+| base model | {_code(spec.base.repo or spec.base.name)}{_at(spec.base.revision)} |
 | digest of its weights | `{spec.base.digest}` |
 | LoRA | r {spec.lora.r}, alpha {spec.lora.alpha}, dropout {spec.lora.dropout}, mode {spec.lora.mode} |
 | target modules | {", ".join(map(_code, spec.lora.target_modules))} |
@@ -66,6 +66,10 @@ model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("PATH OF 
 
 The base model's licence holds for what is made with this adapter.
 """
+
+
+def _at(revision: str) -> str:
+    return f" at {_code(revision)}" if revision else ""
 
 
 def _code(text: str) -> str:

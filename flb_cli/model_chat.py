@@ -3,6 +3,7 @@
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 from flb.errors import BadMessage, WrongBaseModel
 from flb_node import remote_code
+from flb_node.examples import Message
 
 Write = Callable[[str], None]
 
@@ -19,6 +21,8 @@ def run(arguments: argparse.Namespace) -> int:
     """One answer with --prompt, else a conversation until the end of the input."""
     if arguments.max_tokens < 1:
         raise BadMessage(f"--max-tokens is {arguments.max_tokens}", "give at least 1")
+    if not 0 <= arguments.temperature < math.inf:
+        raise BadMessage(f"--temperature is {arguments.temperature:g}", "give 0 or more")
     if arguments.json and arguments.prompt is None:
         raise BadMessage("--json prints one answer", "give --prompt too")
     from flb_node.threads import configure_threads
@@ -26,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     configure_threads(None, nodes_here=1)  # before torch is imported, which reads them
     model, tokenizer = load(
         arguments.base, arguments.adapter, arguments.device,
-        remote_code.allowed_by_argument(arguments.base, arguments.trust_remote_code),
+        remote_code.allowed_by_argument(arguments.base, arguments.trust_remote_code), arguments.chat_template,
     )  # fmt: skip
     talk = Conversation(model, tokenizer, arguments.max_tokens, arguments.temperature)
     if arguments.prompt is not None:
@@ -46,24 +50,33 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def load(base: Path, adapter: Path | None, device: str = "auto", runs_code: bool = False) -> tuple[Any, Any]:
-    """Model and tokenizer, ready to answer. Raises ModelMissing or WrongBaseModel."""
+def load(
+    base: Path, adapter: Path | None, device: str = "auto", runs_code: bool = False, chat_template: Path | None = None
+) -> tuple[Any, Any]:
+    """Model and tokenizer, ready to answer; `chat_template` is a file that takes the place of the tokenizer's own.
+
+    Raises ModelMissing, WrongBaseModel, DatasetError for the file."""
     from flb import base_model
-    from flb_cli.model_merge import check_adapter, with_adapter
+    from flb_node.peft_folder import check_adapter, with_adapter
 
     base_model.weight_files(base)
     if adapter is not None:
         check_adapter(adapter)
     import torch
 
+    from flb_node import tokens
     from flb_node.base import load_model, load_tokenizer, use_configured_threads
     from flb_node.devices import placement
 
     use_configured_threads()
     place = placement(device, torch.cuda.device_count(), torch.backends.mps.is_available())
     tokenizer = load_tokenizer(base, runs_code)
+    tokens.use_template(tokenizer, chat_template)
     if not tokenizer.chat_template:
-        raise WrongBaseModel(f"the tokenizer in {base} has no chat template", "choose an instruction-tuned model")
+        raise WrongBaseModel(
+            f"the tokenizer in {base} has no chat template",
+            "pass the one that it was trained with as --chat-template, or choose an instruction-tuned model",
+        )
     model = load_model(base, torch.float32 if place.device == "cpu" else torch.bfloat16, place, runs_code)
     return (model if adapter is None else with_adapter(model, adapter)), tokenizer
 
@@ -73,17 +86,27 @@ class Conversation:
 
     def __init__(self, model: Any, tokenizer: Any, max_tokens: int, temperature: float = 0.0) -> None:
         self.model, self.tokenizer, self.max_tokens, self.temperature = model, tokenizer, max_tokens, temperature
-        self.messages: list[dict[str, str]] = []
+        self.messages: list[Message] = []
         self.made = 0
 
     def say(self, text: str, write: Write) -> str:
-        """The answer to `text`; `write` gets its pieces as they are made."""
+        """The answer to `text`; `write` gets its pieces as they are made.
+
+        Raises DatasetError if the chat template refuses the conversation, BadMessage if it is longer than the context.
+        """
         import torch
 
-        self.messages.append({"role": "user", "content": text})
-        ids = self.tokenizer.apply_chat_template(
-            self.messages, add_generation_prompt=True, return_tensors="pt", return_dict=False
-        ).to(self.model.device)
+        from flb_node import tokens
+        from flb_node.held_out import ends
+
+        said = [*self.messages, Message("user", text)]
+        prompt = tokens.prompt_ids(self.tokenizer, said)
+        most = getattr(self.model.config, "max_position_embeddings", None) or len(prompt) + self.max_tokens
+        if len(prompt) >= most:
+            raise BadMessage(
+                f"the conversation has {len(prompt)} tokens, and the model sees {most}", "begin a new and shorter one"
+            )
+        ids = torch.tensor([prompt], device=self.model.device)
         sampling = (
             {"do_sample": True, "temperature": self.temperature} if self.temperature > 0 else {"do_sample": False}
         )
@@ -91,8 +114,8 @@ class Conversation:
             out = self.model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
-                max_new_tokens=self.max_tokens,
-                eos_token_id=self.tokenizer.eos_token_id,
+                max_new_tokens=min(self.max_tokens, most - len(prompt)),
+                eos_token_id=ends(self.model, self.tokenizer),
                 pad_token_id=self.tokenizer.pad_token_id,
                 streamer=_streamer(self.tokenizer, write),
                 **sampling,
@@ -100,7 +123,7 @@ class Conversation:
         made = out[0, ids.shape[1] :]
         self.made = len(made)
         answer = str(self.tokenizer.decode(made, skip_special_tokens=True)).strip()
-        self.messages.append({"role": "assistant", "content": answer})
+        self.messages = [*said, Message("assistant", answer)]
         return answer
 
 

@@ -59,7 +59,7 @@ def export(material: "Material", out: Path, step: int | None) -> dict[str, Any]:
     adapter = _blob(material, rolls[-1].adapter_digest, f"the adapter of step {wanted}")
     with new_folder(out) as part:
         write_atomic(part / "adapter_model.safetensors", adapter)
-        write_atomic(part / "adapter_config.json", peft_config(spec.base.name, spec.lora))
+        write_atomic(part / "adapter_config.json", peft_config(spec.base, spec.lora))
         card = model_card(spec, view.spec, material.domain, rolls, len(view.members))
         write_atomic(part / "README.md", card.encode())
     return {

@@ -7,17 +7,16 @@ where the user asks for that. An adapter in PyTorch's own format is read with `w
 
 import argparse
 import json
-import pickle
 import shutil
 from pathlib import Path
 from typing import Any
 
 from flb import base_model
-from flb.errors import ModelMissing, Refused, WrongBaseModel
+from flb.errors import Refused, WrongBaseModel
 from flb_cli.new_folder import new_folder
 from flb_node import remote_code
+from flb_node.peft_folder import check_adapter, with_adapter
 
-WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 LEFT_OUT = frozenset({".safetensors", ".bin", ".gguf", ".pt", ".pth", ".onnx", ".msgpack", ".h5", ".md"})
 """What of the base is not copied: weights, and the card of another model."""
 
@@ -73,13 +72,6 @@ def merge(
     return {"dtype": chosen, "modules": modules, "dequantized": quantized}
 
 
-def check_adapter(folder: Path) -> None:
-    """Raise ModelMissing unless the folder has a PEFT adapter's files."""
-    for names in (("adapter_config.json",), WEIGHTS):
-        if not any((folder / name).is_file() for name in names):
-            raise ModelMissing(f"{folder} holds no {' or '.join(names)}", "name the folder of a PEFT adapter")
-
-
 def load(base: Path, dtype: str, quantized: bool, runs_code: bool) -> Any:
     """The base on the CPU; a quantized one is expanded to `dtype`. Raises as `flb_node.base.load_model`."""
     import torch
@@ -91,31 +83,6 @@ def load(base: Path, dtype: str, quantized: bool, runs_code: bool) -> Any:
     if quantized:
         model = model.dequantize(dtype=getattr(torch, dtype)).to(getattr(torch, dtype))
     return model
-
-
-def with_adapter(model: Any, adapter: Path) -> Any:
-    """The model with the adapter on it, for inference.
-
-    Raises WrongBaseModel if the adapter is damaged or of another model; peft itself would leave out what it lacks.
-    """
-    from peft import PeftModel, load_peft_weights
-
-    from flb_node.base import UNLOADABLE
-
-    try:
-        weights = load_peft_weights(str(adapter), device="cpu")
-        tuned = PeftModel.from_pretrained(model, str(adapter)).eval()
-    except (*UNLOADABLE, pickle.UnpicklingError, EOFError) as error:
-        raise WrongBaseModel(
-            f"the adapter in {adapter} is damaged, or does not fit the base model", "name the adapter of this model"
-        ) from error
-    held = {name.replace(".default.", ".") for name, _ in tuned.named_parameters() if ".lora_" in name}
-    if missing := sorted(held ^ set(weights)):
-        raise WrongBaseModel(
-            f"the adapter in {adapter} does not fit the base model, first at {missing[0]}",
-            "name the adapter of this model",
-        )
-    return tuned
 
 
 def _quantization(base: Path) -> str:

@@ -114,7 +114,7 @@ def run(path: Path) -> int:
     source = dataset_source.of_config(config, path.parent)
     model = require(config.model.model_path, "model.model_path", "name the folder of the base model")
     run_of_config = run_address(config)
-    examples, held_out = evaluation.read(config.client, data.read(source))
+    examples, held_out = evaluation.read(config.client, data.read(source), source.columns)
     base_model.weight_files(model)
     folder = config.client.workdir
     lock = lock_folder(folder)
@@ -178,7 +178,7 @@ def build(
         address_in_config(config.client.payee) or ZERO_ADDRESS, read_invite(config),
     )  # fmt: skip
     blobs = BlobStore(folder / "blobs", sweep=True)
-    measured = Evaluation(folder, blobs, held_out, log, status.kept.update)
+    measured = Evaluation(folder, blobs, held_out, log, status.kept.update, run="0x" + run.hex())
     return Daemon(
         domain=domain,
         node=node,
@@ -240,11 +240,10 @@ def make_trainer(
     load_here = partial(
         trainer.load, path, spec.lora, spec.tensors, device_map=config.model.device_map, dtype=config.model.dtype,
         seed=spec.training.seed, bits=config.model.quantization, checkpointing=config.training.gradient_checkpointing,
-        runs_code=runs_code,
+        runs_code=runs_code, chat_template=config.dataset.chat_template,
     )  # fmt: skip
     together = ranks.start(load_here, config.client.processes, spec.training) if config.client.processes > 1 else None
     local = together.local if together else load_here()
-    tokens.use_template(local.tokenizer, config.dataset.chat_template)
     local.cache = TokenCache(config.client.workdir / "tokens", tokenizer_digest(path))
     local.packing = config.training.packing
     quantized = f" from {local.quantization} bits" if local.quantization else ""
@@ -259,11 +258,13 @@ def make_trainer(
         if stop.is_set():
             raise Stopped
 
+    kept = config.client.workdir / "optimizer" / run_address(config).hex()[:16]  # the next run may use this work folder
+
     def train(adapter: Tensors, names: frozenset[str], seed: int, step: Step) -> Tensors:
         watch.begin()
         trained = (together or local).train(
             examples, adapter, names, spec.training, seed, on_step,
-            step=step - 1, steps=spec.rounds.steps, kept=config.client.workdir,
+            step=step - 1, steps=spec.rounds.steps, kept=kept,
         )  # fmt: skip
         log(f"trained {len(trained.losses)} steps in {trained.seconds:.1f} s, loss {trained.losses[-1]:.4f}")
         return trained.adapter

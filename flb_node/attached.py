@@ -32,7 +32,7 @@ from flb_node.pipeline import Train
 from flb_node.status import StatusFile
 from flb_node.watch import Watch, open_watch
 
-IGNORED = ("objective", "local_epochs", "lr_schedule", "fedprox_mu", "optimizer_state")
+IGNORED = ("objective", "local_epochs", "lr_schedule", "warmup_steps", "fedprox_mu", "optimizer_state")
 """What a run may ask of `flb_node.trainer` alone."""
 
 

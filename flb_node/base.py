@@ -17,6 +17,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from flb import base_model
 from flb.errors import WrongBaseModel
@@ -49,7 +50,7 @@ def load_model(
     quantized: BitsAndBytesConfig | None = None,
 ) -> PreTrainedModel:
     """The weights in `dtype`, or `quantized`, on their device, in evaluation mode; `runs_code` lets the folder's own
-    classes run.
+    classes run, where transformers has none of its own.
 
     Raises Refused for an architecture that is code of the folder and may not run, ModelMissing without a folder of
     safetensors, WrongBaseModel if transformers can't load it or if a weight is missing there, since transformers would
@@ -57,6 +58,7 @@ def load_model(
     """
     quiet()
     base_model.weight_files(folder)
+    runs_code = runs_code and not _known(folder)
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -83,6 +85,7 @@ def load_tokenizer(folder: Path, runs_code: bool = False) -> PreTrainedTokenizer
     """The tokenizer, with a padding token; a chat template may be missing. Raises ModelMissing or WrongBaseModel."""
     quiet()
     base_model.weight_files(folder)
+    runs_code = runs_code and not _known(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=runs_code)
     except UNLOADABLE as error:
@@ -96,6 +99,11 @@ def load_tokenizer(folder: Path, runs_code: bool = False) -> PreTrainedTokenizer
             )
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _known(folder: Path) -> bool:
+    """Whether transformers brings the architecture itself; allowed to, it would prefer the folder's code all the same."""
+    return base_model.model_type(folder) in CONFIG_MAPPING
 
 
 def _refuse_code(folder: Path, runs_code: bool, error: Exception) -> None:

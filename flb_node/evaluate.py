@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from flb import base_model
-from flb.errors import BadMessage, FLBError, WrongBaseModel
+from flb.errors import BadMessage, FLBError
 from flb_node import data
 from flb_node.threads import configure_threads
 
@@ -82,7 +82,7 @@ def _answer(
     start = time.perf_counter()
     try:
         adapter, prompts = _request(line)
-        tuned = _with_adapter(model, adapter) if adapter else model
+        tuned = _tuned(model, Path(adapter)) if adapter else model
         try:
             loss = held_out.held_out_loss(tuned, tokenizer, examples, max_length)
             answers = held_out.answers(tuned, tokenizer, prompts)
@@ -111,19 +111,11 @@ def _request(line: str) -> tuple[str | None, list[str]]:
     return adapter, prompts
 
 
-def _with_adapter(model: "PreTrainedModel", folder: str) -> Any:
-    from peft import PeftModel
+def _tuned(model: "PreTrainedModel", adapter: Path) -> Any:
+    from flb_node import peft_folder
 
-    from flb_node.base import UNLOADABLE
-
-    if not (Path(folder) / "adapter_config.json").is_file():
-        raise WrongBaseModel(f"{folder} holds no adapter", "name a folder with adapter_config.json and its safetensors")
-    try:
-        return PeftModel.from_pretrained(model, folder).eval()
-    except UNLOADABLE as error:
-        raise WrongBaseModel(
-            f"the adapter in {folder} does not fit the base model", "name this run's adapter"
-        ) from error
+    peft_folder.check_adapter(adapter)
+    return peft_folder.with_adapter(model, adapter)
 
 
 if __name__ == "__main__":

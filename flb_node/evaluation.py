@@ -66,13 +66,16 @@ def split(examples: tuple[Example, ...], share: float) -> tuple[tuple[Example, .
     return train, held
 
 
-def read(client: ClientConfig, examples: tuple[Example, ...]) -> tuple[tuple[Example, ...], HeldOut]:
-    """The examples to train, and what is held out. Raises DatasetError."""
+def read(
+    client: ClientConfig, examples: tuple[Example, ...], columns: Mapping[str, str] | None = None
+) -> tuple[tuple[Example, ...], HeldOut]:
+    """The examples to train, and what is held out; `columns` are the dataset's, which the node's own held-out file has
+    too. Raises DatasetError."""
     own: tuple[Example, ...] = ()
     if isinstance(client.held_out, float):
         examples, own = split(examples, client.held_out)
     elif client.held_out is not None:
-        own = data.read(client.held_out)
+        own = data.read(data.Source(client.held_out, columns=columns or {}))
         known = {data.record_bytes(example) for example in examples}
         if any(data.record_bytes(example) in known for example in own):
             raise DatasetError(
@@ -127,12 +130,16 @@ class Evaluation:
     measure: Measure | None = None
     ended: Callable[[], None] = lambda: None
     """Called by `close`."""
+    run: str = ""
+    """The run's contract: the work folder may hold lines of the run before."""
     _waiting: list["Job"] = field(default_factory=list)
     _measured: set[str] = field(default_factory=set)
     _best: tuple[float, int] = (math.inf, 0)
 
     def __post_init__(self) -> None:
         for line in _lines(self.folder / "metrics.jsonl"):
+            if line.get("run", self.run) != self.run:
+                continue
             self._measured.add(str(line["adapter"]))
             self._best = min(self._best, (_deciding(line), int(line["step"])))
 
@@ -173,7 +180,7 @@ class Evaluation:
 
     def note(self, spec: RunSpec, step: Step, adapter: Digest, figures: Figures) -> None:
         """Tell and keep what was measured."""
-        line = {"step": step, "adapter": adapter.hex(), **figures}
+        line = {"run": self.run, "step": step, "adapter": adapter.hex(), **figures}
         for name, what in _sets(figures).items():
             self.log(
                 f"step {step}: {name.replace('_', ' ')} loss {what['loss']:.4f}, accuracy {what['accuracy']:.3f}, "
@@ -194,9 +201,9 @@ class Evaluation:
         """Put the best adapter so far where retention does not reach it."""
         best = self.folder / "best"
         best.mkdir(exist_ok=True)
-        write_atomic(best / "adapter_config.json", peft_config(spec.base.repo or spec.base.name, spec.lora))
+        write_atomic(best / "adapter_config.json", peft_config(spec.base, spec.lora))
         write_atomic(best / "adapter_model.safetensors", self.blobs.path(adapter).read_bytes())
-        note = {"step": step, "adapter": adapter.hex(), "loss": loss}
+        note = {"run": self.run, "step": step, "adapter": adapter.hex(), "loss": loss}
         write_atomic(self.folder / "best.json", json.dumps(note).encode() + b"\n")
 
 

@@ -128,10 +128,18 @@ def answers(
             attention_mask=mask,
             max_new_tokens=max_new_tokens,
             do_sample=False,
-            eos_token_id=tokenizer.eos_token_id,
+            eos_token_id=ends(model, tokenizer),
             pad_token_id=padding,
         )
     return [str(text).strip() for text in tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)]
+
+
+def ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens at which an answer is over: those that the model's folder names, which for many chat models are others
+    than the tokenizer's (Phi-3, Llama 3.1, Gemma 2, GLM), and the tokenizer's own."""
+    named = model.generation_config.eos_token_id
+    found = named if isinstance(named, list) else [named]
+    return sorted({int(token) for token in (*found, tokenizer.eos_token_id) if token is not None})
 
 
 def answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, max_new_tokens: int = 60) -> str:

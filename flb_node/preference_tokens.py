@@ -14,6 +14,7 @@ from flb_node.tokens import ChatTokenizer
 
 Row = dict[str, list[int]]
 """prompt_ids, chosen_ids and rejected_ids, as trl's DPOTrainer names them."""
+COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
 
 
 def encode(tokenizer: ChatTokenizer, example: Example, max_length: int) -> Row | None:

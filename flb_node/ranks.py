@@ -2,7 +2,8 @@
 """Data-parallel training over several processes of one machine: this process is rank 0, and it alone talks.
 
 The others hold the same base, wait for a round's task and train along; torch averages the gradients (DDP through
-accelerate), each on its share of every batch. They end with this process. The sums of a batch are rounded in another
+accelerate), each on its share of every batch. Tasks go through pipes, for torch's own messages time out while a node
+waits for the next round. They end with this process. The sums of a batch are rounded in another
 order than with one process: the result is as good and has other bits.
 """
 
@@ -10,21 +11,23 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from flb.errors import ConfigError
+from flb.errors import ChildFailed, ConfigError, FLBError
 from flb.spec import TrainingSpec
 from flb_node.data import Example
 from flb_node.trainer import LocalTrainer, Trained
 
 PATIENCE = timedelta(minutes=10)
-"""A rank that is silent for so long is taken for dead."""
+"""A rank that is silent for so long in the middle of a step is taken for dead."""
 Load = Callable[..., LocalTrainer]
 """`flb_node.trainer.load` with all its arguments, fit for pickling; `dtype` is given again."""
 
@@ -35,14 +38,23 @@ class Ranks:
 
     local: LocalTrainer
     followers: Sequence[Any]
+    tasks: Sequence[Connection]
 
     def train(
         self, examples: Sequence[Example], adapter: Any, trainable: frozenset[str], training: TrainingSpec, seed: int,
         on_step: Any, **place: Any,
     ) -> Trained:  # fmt: skip
-        """Train on all ranks; raises what `LocalTrainer.train` raises here, ConfigError for what can't be split."""
+        """Train on all ranks; raises what `LocalTrainer.train` raises here, ConfigError for what can't be split, and
+        ChildFailed if another process has ended."""
         shared = split(training, len(self.followers) + 1)
-        dist.broadcast_object_list([(examples, adapter, trainable, shared, seed, place)], src=0)
+        try:
+            for tasks in self.tasks:
+                tasks.send((examples, adapter, trainable, shared, seed, place))
+        except OSError as error:
+            raise ChildFailed(
+                "a process that trains along has ended",
+                "start the node again; if it comes again, lower client.processes",
+            ) from error
         return self.local.train(examples, adapter, trainable, shared, seed, on_step, **place)
 
     def close(self) -> None:
@@ -83,14 +95,17 @@ def start(load: Load, processes: int, training: TrainingSpec) -> Ranks:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     alike = partial(load, dtype=local.dtype)
-    followers = [
-        mp.get_context("spawn").Process(target=_follow, args=(alike, rank, processes, port, gpus[rank]), daemon=True)
-        for rank in range(1, processes)
-    ]
-    for process in followers:
+    spawn = mp.get_context("spawn")
+    followers, tasks = [], []
+    for rank in range(1, processes):
+        theirs, ours = spawn.Pipe(duplex=False)
+        process = spawn.Process(target=_follow, args=(alike, theirs, rank, processes, port, gpus[rank]), daemon=True)
         process.start()
+        theirs.close()  # so that writing fails once the follower is gone
+        followers.append(process)
+        tasks.append(ours)
     _meet(local.device, 0, processes, port)
-    return Ranks(local, followers)
+    return Ranks(local, followers, tasks)
 
 
 def _meet(device: str, rank: int, processes: int, port: int) -> None:
@@ -102,14 +117,16 @@ def _meet(device: str, rank: int, processes: int, port: int) -> None:
     dist.init_process_group(backend, rank=rank, world_size=processes, timeout=PATIENCE)
 
 
-def _follow(load: Load, rank: int, processes: int, port: int, gpu: str) -> None:
+def _follow(load: Load, tasks: Connection, rank: int, processes: int, port: int, gpu: str) -> None:
     """A follower's whole life; it ends with its connection to rank 0."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; rank 0 decides
     os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     local = load()
     _meet(local.device, rank, processes, port)
     while True:
-        task: list[Any] = [None]
-        dist.broadcast_object_list(task, src=0)
-        examples, adapter, trainable, training, seed, place = task[0]
-        local.train(examples, adapter, trainable, training, seed, lambda *_: None, **place)
+        try:
+            examples, adapter, trainable, training, seed, place = tasks.recv()
+        except EOFError:
+            return
+        with suppress(FLBError):  # rank 0 meets it too, and says it
+            local.train(examples, adapter, trainable, training, seed, lambda *_: None, **place)

@@ -17,7 +17,7 @@ import numpy as np
 
 from flb.store import write_atomic
 from flb.types import Digest
-from flb_node import tokens
+from flb_node import preference_tokens, tokens
 from flb_node.examples import Example, record_bytes
 from flb_node.tokens import ChatTokenizer, Tokens
 
@@ -75,6 +75,18 @@ class TokenCache:
 
         rows = self.rows(examples, tokenizer.chat_template, max_length, "sft", make)
         return [Tokens(tuple(ids), start) for ids, (start,) in rows]
+
+    def encode_pairs(
+        self, tokenizer: ChatTokenizer, examples: Sequence[Example], max_length: int
+    ) -> list[preference_tokens.Row]:
+        """The same for `flb_node.preference_tokens.encode_all`."""
+
+        def make() -> list[Row]:
+            pairs = preference_tokens.encode_all(tokenizer, examples, max_length)
+            return [tuple(pair[name] for name in preference_tokens.COLUMNS) for pair in pairs]
+
+        rows = self.rows(examples, tokenizer.chat_template, max_length, "dpo", make)
+        return [dict(zip(preference_tokens.COLUMNS, map(list, row), strict=True)) for row in rows]
 
     def rows(
         self, examples: Sequence[Example], template: object, max_length: int, kind: str, make: Callable[[], list[Row]]

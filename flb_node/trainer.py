@@ -138,8 +138,9 @@ class LocalTrainer:
             if training.objective == "dpo" and self.packing:
                 raise ConfigError("training.packing is for the objective sft; this run trains dpo", "set it to false")
             if training.objective == "dpo":
-                pairs = preference_tokens.encode_all(self.tokenizer, examples, training.max_length)
-                columns = {name: [row[name] for row in pairs] for name in pairs[0]}
+                encode_pairs = preference_tokens.encode_all if self.cache is None else self.cache.encode_pairs
+                pairs = encode_pairs(self.tokenizer, examples, training.max_length)
+                columns = {name: [pair[name] for pair in pairs] for name in preference_tokens.COLUMNS}
             else:
                 encode_all = tokens.encode_all if self.cache is None else self.cache.encode_all
                 rows = encode_all(self.tokenizer, examples, training.max_length)
@@ -175,18 +176,20 @@ def load(
     bits: int | None = None,
     checkpointing: bool = False,
     runs_code: bool = False,
+    chat_template: Path | None = None,
 ) -> LocalTrainer:
     """Load the base model from `base_dir` and put `lora` on it; `tensors` are the names and shapes of the run spec.
 
     `dtype` is float32, bfloat16 or auto (one step of each is timed, the faster is kept); `bits` 8, 4 or None quantizes
-    the base; `checkpointing` computes activations twice instead of keeping them; `runs_code` is `base.load_model`'s.
-    Raises ModelMissing, WrongBaseModel (not loadable, or another shape of adapter than `tensors`), ConfigError for an
+    the base; `checkpointing` computes activations twice instead of keeping them; `runs_code` is `base.load_model`'s;
+    `chat_template` is a file that takes the place of the tokenizer's own. Raises DatasetError for that, ModelMissing, WrongBaseModel (not loadable, or another shape of adapter than `tensors`), ConfigError for an
     absent device, OutOfMemory.
     """
     assert dtype in compute_dtype.CHOICES, f"dtype is {dtype!r}"
     base.use_configured_threads()
     place = placement(device_map, torch.cuda.device_count(), torch.backends.mps.is_available())
     tokenizer = base.load_tokenizer(base_dir, runs_code)
+    tokens.use_template(tokenizer, chat_template)
     model, loaded, measured = None, "", {}
     if dtype == "auto":
         options = compute_dtype.candidates(place.device)

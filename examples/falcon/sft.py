@@ -29,7 +29,8 @@ EXAMPLES = (
 
 def download(model: str) -> Path:
     """The folder of the model: its own if it is one, else a snapshot from the hub."""
-    return Path(model) if Path(model).is_dir() else Path(snapshot_download(model, ignore_patterns=["*.gguf", "*.pth"]))
+    left_out = ["*.bin", "coreml/*"]  # the same weights in other formats
+    return Path(model) if Path(model).is_dir() else Path(snapshot_download(model, ignore_patterns=left_out))
 
 
 def load(folder: Path) -> tuple[Any, PreTrainedTokenizerBase]:

@@ -3,15 +3,16 @@
 
 import json
 
-from flb.spec import LoraSpec
+from flb.spec import BaseSpec, LoraSpec
 
 
-def peft_config(base_name: str, lora: LoraSpec) -> bytes:
-    """adapter_config.json as peft reads it."""
+def peft_config(base: BaseSpec, lora: LoraSpec) -> bytes:
+    """adapter_config.json as peft reads it; it names the base's repository where the run does, so that it can be found."""
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base_name,
+        "base_model_name_or_path": base.repo or base.name,
+        "revision": base.revision or None,
         "r": lora.r,
         "lora_alpha": lora.alpha,
         "lora_dropout": lora.dropout,

@@ -8,9 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from flb.errors import WrongBaseModel
+from flb.errors import BadMessage, DatasetError, WrongBaseModel
+from flb_cli.main import main
 from flb_cli.model_chat import Conversation, load
+from flb_node import tokens
 from tests import tiny_model
 from tests.flb_cli.test_model_merge import make_adapter
 
@@ -28,7 +31,7 @@ def test_say__answer__is_streamed_in_pieces_and_remembered(base: Path) -> None:
     answer = talk.say("Hello", pieces.append)
     assert "".join(pieces).strip() == answer and talk.made == 12
     talk.say("And now?", pieces.append)
-    assert [message["role"] for message in talk.messages] == ["user", "assistant"] * 2
+    assert [message.role for message in talk.messages] == ["user", "assistant"] * 2
 
 
 def test_load__adapter__changes_the_answer(base: Path, tmp_path: Path) -> None:
@@ -62,11 +65,47 @@ def test_chat__command__answers_one_prompt_as_json(base: Path, tmp_path: Path) -
     assert "Traceback" not in done.stderr
 
 
+def test_say__longer_than_the_context_or_refused_by_the_template__one_sentence_and_not_remembered(base: Path) -> None:
+    model, tokenizer = load(base, None, "cpu")
+    talk = Conversation(model, tokenizer, max_tokens=400)
+    talk.say("a" * 400, lambda text: None)
+    assert talk.made < 112, "the context ends the answer"
+    with pytest.raises(BadMessage, match="tokens, and the model sees 512: begin a new and shorter one"):
+        talk.say("b" * 100, lambda text: None)
+    tokenizer.chat_template = "{{ raise_exception('no') }}"
+    with pytest.raises(DatasetError, match="the chat template refuses"):
+        talk.say("c", lambda text: None)
+    assert len(talk.messages) == 2
+
+
+@pytest.mark.parametrize("given", ["-1", "nan", "inf"])
+def test_chat__temperature_that_is_none__is_refused(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["model", "chat", "--base", "x", "--temperature", given, "--prompt", "x"]) != 0
+    assert f"--temperature is {given}: give 0 or more" in capsys.readouterr().err
+
+
 def test_load__tokenizer_without_a_chat_template__is_refused(base: Path, tmp_path: Path) -> None:
     plain = shutil.copytree(base, tmp_path / "plain")
     (plain / "chat_template.jinja").unlink()
-    with pytest.raises(WrongBaseModel, match="no chat template: choose an instruction-tuned model"):
+    with pytest.raises(WrongBaseModel, match="no chat template: pass the one .* as --chat-template"):
         load(plain, None)
+    with pytest.raises(DatasetError, match="missing.jinja can't be read"):
+        load(plain, None, chat_template=tmp_path / "missing.jinja")
+    _, tokenizer = load(plain, None, "cpu", chat_template=base / "chat_template.jinja")
+    assert tokenizer.chat_template == (base / "chat_template.jinja").read_text()
+
+
+def test_say__end_that_the_model_names__ends_the_answer(base: Path) -> None:
+    model, tokenizer = load(base, None, "cpu")
+    talk = Conversation(model, tokenizer, max_tokens=12)
+    talk.say("Hello", lambda text: None)
+    ids = tokens.prompt_ids(tokenizer, talk.messages[:1])
+    first = int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax())
+    assert first != tokenizer.eos_token_id and talk.made == 12
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, first]
+    talk = Conversation(model, tokenizer, max_tokens=12)
+    talk.say("Hello", lambda text: None)
+    assert talk.made == 1
 
 
 def test_chat__conversation_from_a_pipe__ends_with_the_input(base: Path) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`flb model export`: the folder is what the chain names, and needs transformers and peft alone."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +13,7 @@ from flb import base_model, planner
 from flb import spec as specs
 from flb.errors import DigestMismatch, NotAllowedHere, NotListed, Refused
 from flb.events import ChainRoundRolled
+from flb.lora.peft_config import peft_config
 from flb.records import Roll
 from flb.store import BlobStore, digest_of_file
 from flb.types import ZERO_DIGEST, Round
@@ -120,6 +122,20 @@ def test_model_card__name_that_would_break_yaml_or_table__stays_a_name(tmp_path:
     head, body = card.removeprefix("---\n").split("\n---\n", 1)
     assert yaml.safe_load(head)["base_model"] == name
     assert '| base model | `a: "b"--- x y` |' in body
+
+
+@pytest.mark.unit
+def test_export__base_with_a_repository__card_and_adapter_name_it(tmp_path: Path) -> None:
+    spec, material = sealed_run(tmp_path)
+    spec = replace(spec, base=replace(spec.base, repo="acme/tiny", revision="0" * 40))
+    rolled = [event for event in material.events if isinstance(event, ChainRoundRolled)]
+    card = model_card(spec, ZERO_DIGEST, DOMAIN, rolled, 2)
+    assert 'base_model: "acme/tiny"' in card and f"| base model | `acme/tiny` at `{'0' * 40}` |" in card
+    config = json.loads(peft_config(spec.base, spec.lora))
+    assert (config["base_model_name_or_path"], config["revision"]) == ("acme/tiny", "0" * 40)
+    export(material, tmp_path / "out", None)
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["revision"]) == (small_spec().base.name, None)
 
 
 @pytest.mark.unit

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from flb import base_model
-from flb.config import Config, ModelConfig, TrainingConfig
+from flb.config import ChainConfig, Config, ModelConfig, TrainingConfig
+from flb.dataset_config import DatasetConfig
 from flb.errors import WrongBaseModel
 from flb.spec import BaseSpec, RunSpec
 from flb.types import Step
@@ -40,9 +41,8 @@ def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setattr(app, "configure_threads", lambda *_: None)
 
     def make(config: Config, spec: RunSpec) -> Any:
-        config = replace(
-            config, client=replace(config.client, workdir=tmp_path), chain=replace(config.chain, run="0x" + "11" * 20)
-        )
+        run = config.chain.run or "0x" + "11" * 20
+        config = replace(config, client=replace(config.client, workdir=tmp_path), chain=replace(config.chain, run=run))
         status = StatusFile(tmp_path / "status.json", lambda text: None)
         return app.make_trainer(config, spec, EXAMPLES, status, threading.Event(), None)
 
@@ -76,3 +76,30 @@ def test_make_trainer__linear_schedule__falls_from_step_to_step(folder: Path, ma
     name = next(name for name in zero if ".lora_B." in name)
     moved = [abs(trainer(zero, frozenset(zero), 1, Step(step))[name]).max() for step in (1, 2, 3)]
     assert moved == pytest.approx([moved[0], moved[0] * 2 / 3, moved[0] / 3], rel=1e-3)
+
+
+def test_make_trainer__other_chat_template__is_what_it_trains_on(folder: Path, made: Any, tmp_path: Path) -> None:
+    zero = adapter_of(tensors_of(folder))
+    template = tmp_path / "other.jinja"
+    template.write_text("{% for message in messages %}<|im_start|>{{ message['content'] }}<|im_end|>{% endfor %}")
+    config = Config(
+        model=ModelConfig(model_path=folder, device_map="cpu", dtype="float32"),
+        dataset=DatasetConfig(chat_template=template),
+    )
+    trained = made(config, spec_of(folder))(zero, frozenset(zero), 1, Step(1))
+    local = load(folder)
+    assert digest(trained) != digest(train(local, zero).adapter)
+    local.tokenizer.chat_template = template.read_text()
+    local._dataset = None
+    assert digest(trained) == digest(train(local, zero).adapter)
+
+
+def test_make_trainer__next_run_in_the_same_folder__no_moments_of_the_run_before(folder: Path, made: Any) -> None:
+    zero = adapter_of(tensors_of(folder))
+    config = Config(model=ModelConfig(model_path=folder, device_map="cpu", dtype="float32"))
+    spec = spec_of(folder, optimizer_state="keep")
+    made(config, spec)(zero, frozenset(zero), 1, Step(1))
+    fresh = digest(train(load(folder), zero).adapter)
+    other = replace(config, chain=ChainConfig(run="0x" + "22" * 20))
+    assert digest(made(other, spec)(zero, frozenset(zero), 1, Step(2))) == fresh
+    assert digest(made(config, spec)(zero, frozenset(zero), 1, Step(2))) != fresh

@@ -80,8 +80,8 @@ def test_compare__other_adapter_than_the_run__named(
 
 
 @pytest.mark.parametrize(
-    "asked", [{"objective": "dpo"}, {"local_epochs": 2}, {"lr_schedule": "cosine"}, {"fedprox_mu": 0.1},
-              {"optimizer_state": "keep"}],
+    "asked", [{"objective": "dpo"}, {"local_epochs": 2}, {"lr_schedule": "cosine"}, {"warmup_steps": 1},
+              {"fedprox_mu": 0.1}, {"optimizer_state": "keep"}],
 )  # fmt: skip
 def test_refuse_ignored__run_asks_for_more_than_steps__named(asked: dict[str, Any]) -> None:
     training = small_spec().training

@@ -141,3 +141,17 @@ def test_load_model__code_that_nobody_allowed__is_refused_and_does_not_run(with_
 def test_load_model__code_that_is_allowed__runs(with_code: Path, tmp_path: Path) -> None:
     model = load_model(with_code, torch.float32, CPU, runs_code=True)
     assert type(model).__name__ == "OwnModel" and (tmp_path / "ran").exists()
+
+
+def test_load_model__architecture_that_transformers_knows__allowed_code_does_not_run(
+    with_code: Path, tmp_path: Path
+) -> None:
+    for name, changed in (("config.json", {"model_type": "llama"}), ("tokenizer_config.json", {})):
+        described = json.loads((with_code / name).read_text(encoding="utf-8")) | changed
+        if name == "tokenizer_config.json":
+            described["tokenizer_class"] = "PreTrainedTokenizerFast"
+        (with_code / name).write_text(json.dumps(described))
+    model = load_model(with_code, torch.float32, CPU, runs_code=True)
+    assert type(model).__name__ == "LlamaForCausalLM"
+    assert load_tokenizer(with_code, runs_code=True).chat_template
+    assert not (tmp_path / "ran").exists()

@@ -92,7 +92,7 @@ def test_evaluate__base_adapter_base__the_base_is_itself_again(
         ("[]", "not an object"),
         ('{"prompts": "Hi"}', "not a list of texts"),
         ('{"adapter": 3}', "not the name of a folder"),
-        ('{"adapter": "/nowhere", "prompts": []}', "holds no adapter"),
+        ('{"adapter": "/nowhere", "prompts": []}', "holds no adapter_config.json"),
     ],
 )
 def test_evaluate__bad_request__one_sentence_and_it_goes_on(

@@ -68,6 +68,14 @@ def test_read__files__whole_dataset_is_trained(tmp_path: Path) -> None:
     assert len(held_out.shared_digest) == 64
 
 
+def test_read__columns_of_the_dataset__hold_for_the_nodes_own_file_alone(tmp_path: Path) -> None:
+    own = tmp_path / "own.csv"
+    own.write_text("question,answer\n3?,3\n")
+    client = ClientConfig(held_out=own, shared_held_out=write(tmp_path / "all.jsonl", 4))
+    _, held_out = evaluation.read(client, (example(1),), {"prompt": "question", "completion": "answer"})
+    assert (held_out.own, held_out.shared) == ((example(3),), (example(4),))
+
+
 def test_read__held_out_example_that_is_trained__refused(tmp_path: Path) -> None:
     client = ClientConfig(held_out=write(tmp_path / "own.jsonl", 3, 1))
     with pytest.raises(DatasetError, match=r"an example of client.held_out .*own.jsonl\) is in the dataset too"):
@@ -77,14 +85,14 @@ def test_read__held_out_example_that_is_trained__refused(tmp_path: Path) -> None
 class Node:
     """An evaluation over real blobs, whose losses are given."""
 
-    def __init__(self, folder: Path, losses: Mapping[bytes, Figures]) -> None:
+    def __init__(self, folder: Path, losses: Mapping[bytes, Figures], run: str = "0x11") -> None:
         self.lines: list[str] = []
         self.shown: list[Figures] = []
         self.reported: list[tuple[Mapping[str, float], int]] = []
         self.measured = self.pieces = 0
         self.losses = losses
         self.blobs = BlobStore(folder / "blobs")
-        self.evaluation = Evaluation(folder, self.blobs, HeldOut(), self.lines.append, self.shown.append)
+        self.evaluation = Evaluation(folder, self.blobs, HeldOut(), self.lines.append, self.shown.append, run=run)
         self.evaluation.measure = self.measure
         self.evaluation.report = lambda figures, step: self.reported.append((figures, step))
         self.current = b""
@@ -123,7 +131,7 @@ def test_evaluation__three_rounds__the_best_is_named_and_kept(tmp_path: Path, ad
     for step, adapter in enumerate(adapters):
         node(step, adapter)
     best = json.loads((tmp_path / "best.json").read_text())
-    assert best == {"step": 1, "adapter": adapters[1].hex(), "loss": 1.0}
+    assert best == {"run": "0x11", "step": 1, "adapter": adapters[1].hex(), "loss": 1.0}
     node.blobs.delete_others(set(), float("inf"))
     kept = tmp_path / "best" / "adapter_model.safetensors"
     assert hashlib.sha256(kept.read_bytes()).digest() == adapters[1]
@@ -156,6 +164,18 @@ def test_evaluation__restart__nothing_twice_and_the_best_stays(tmp_path: Path, a
     third = Node(tmp_path, losses)
     third(2, adapters[2])
     assert third.measured == 0, "a line after a broken one counts"
+
+
+def test_evaluation__next_run_in_the_same_folder__has_a_best_step_of_its_own(
+    tmp_path: Path, adapters: list[Digest]
+) -> None:
+    losses = {adapters[0]: figures(1.0), adapters[1]: figures(2.0)}
+    Node(tmp_path, losses)(0, adapters[0])
+    node = Node(tmp_path, losses, run="0x22")
+    node(1, adapters[1])
+    assert json.loads((tmp_path / "best.json").read_text())["adapter"] == adapters[1].hex()
+    node(0, adapters[0])
+    assert node.measured == 2, "what the run before measured counts for that one alone"
 
 
 def test_evaluation__measuring_fails__told_and_goes_on(tmp_path: Path, adapters: list[Digest]) -> None:

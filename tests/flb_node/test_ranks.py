@@ -17,7 +17,9 @@ from tests.flb_node.test_trainer import TRAINING
 pytestmark = pytest.mark.model
 
 
-def test_train__two_processes__nearly_what_one_does_and_the_same_bits_again(tmp_path: Path) -> None:
+def test_train__two_processes__nearly_what_one_does_and_the_same_bits_after_a_failure_and_a_pause(
+    tmp_path: Path,
+) -> None:
     tiny_model.build(tmp_path)
     done = subprocess.run(
         [sys.executable, "-m", "tests.flb_node.two_ranks", str(tmp_path)],
@@ -30,7 +32,10 @@ def test_train__two_processes__nearly_what_one_does_and_the_same_bits_again(tmp_
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["together"] == pytest.approx(found["alone"], rel=1e-3)
     assert found["same"] and found["apart"] < 0.2
-    assert found["seen"] == [1, 2, 3, 4, 5, 6] * 2, "rank 0 reports alone"
+    assert found["seen"] == [1, 2, 3, 4, 5, 6], "rank 0 reports alone"
+    assert "optimizer step" in found["failed"], "and the round after it is as good as the one before"
+    assert found["ended"] == "a process that trains along has ended"
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

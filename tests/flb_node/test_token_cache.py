@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from flb.errors import DatasetError
 from flb.types import Digest
-from flb_node import token_cache, tokens
+from flb_node import preference_tokens, token_cache, tokens
 from flb_node.base import load_tokenizer
 from flb_node.examples import Example, Message
 from flb_node.token_cache import TokenCache
@@ -120,3 +120,14 @@ def test_encode_all__nothing_fits__dataset_error_and_no_file(
     with pytest.raises(DatasetError, match="each of the 5 examples has a prompt of 5 tokens or more"):
         cache(tmp_path, model).encode_all(tokenizer, CHATS, 5)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_encode_pairs__second_time__from_disk_and_another_file_than_conversations(
+    model: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    first = cache(tmp_path, model).encode_pairs(tokenizer, PREFERENCES, 80)
+    assert first == preference_tokens.encode_all(tokenizer, PREFERENCES, 80)
+    silent = Silent(tokenizer.chat_template)
+    assert cache(tmp_path, model).encode_pairs(silent, PREFERENCES, 80) == first
+    with pytest.raises(AssertionError, match="tokenized again"):
+        cache(tmp_path, model).encode_all(silent, PREFERENCES, 80)

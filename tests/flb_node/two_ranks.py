@@ -5,49 +5,79 @@ python -m tests.flb_node.two_ranks FOLDER
 """
 
 import json
+import multiprocessing
 import sys
+import time
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from flb_node.threads import configure_threads
 
+TEMPLATE = "{% for message in messages %}<|im_start|>{{ message['content'] }}<|im_end|>{% endfor %}"
+PATIENCE = timedelta(seconds=3)
+"""Of the second process: less than this program waits between two rounds."""
+
+
+def load(*arguments: Any, **options: Any) -> Any:
+    """`flb_node.trainer.load`, in the second process with less patience."""
+    from flb_node import ranks, trainer
+
+    if multiprocessing.parent_process() is not None:
+        ranks.PATIENCE = PATIENCE
+    return trainer.load(*arguments, **options)
+
 
 def main() -> None:
-    """Print one JSON object: losses of both, whether a repeat gives the same bits, and the largest difference."""
+    """Print one JSON object: losses of both, what a round that fails says, whether a repeat after it and after a pause
+    gives the same bits, and the largest difference."""
     configure_threads(1, 1)
     import numpy as np
 
-    from flb_node import ranks, trainer
+    from flb.errors import ChildFailed, TrainingFailed
+    from flb_node import ranks
     from tests.flb_node import test_trainer as single
 
     folder = Path(sys.argv[1])
     lora = replace(single.LORA, dropout=0.0)
     tensors = single.tensors_of(folder, lora)
     zero = single.adapter_of(tensors)
-    load = partial(trainer.load, folder, lora, tensors, device_map="cpu", dtype="float32", seed=0)
-    alone = single.train(load(), zero)
-    together = ranks.start(load, 2, single.TRAINING)
+    template = folder / "other.jinja"
+    template.write_text(TEMPLATE)
+    ready = partial(
+        load, folder, lora, tensors, device_map="cpu", dtype="float32", seed=0, chat_template=template
+    )  # fmt: skip
+    alone = single.train(ready(), zero)
+    together = ranks.start(ready, 2, single.TRAINING)
     seen: list[int] = []
-    rounds = [
-        together.train(
-            single.EXAMPLES,
-            zero,
-            frozenset(zero),
-            single.TRAINING,
-            1,
-            lambda step, *_: seen.append(step),
-            step=0,
-            steps=1,
-        )
-        for _ in range(2)
-    ]
+
+    def train(training: Any) -> Any:
+        note = lambda step, *_: seen.append(step)  # noqa: E731
+        return together.train(single.EXAMPLES, zero, frozenset(zero), training, 1, note, step=0, steps=1)
+
+    rounds = [train(single.TRAINING)]
+    failed = ended = ""
+    try:
+        train(replace(single.TRAINING, learning_rate=1e30))
+    except TrainingFailed as error:
+        failed = error.what
+    seen.clear()
+    time.sleep(2 * PATIENCE.total_seconds())
+    rounds.append(train(single.TRAINING))
+    together.followers[0].terminate()
+    together.followers[0].join()
+    try:
+        train(single.TRAINING)
+    except ChildFailed as error:
+        ended = error.what
     together.close()
     moved = np.sqrt(sum(np.sum((alone.adapter[name] - zero[name]) ** 2) for name in zero))
     apart = np.sqrt(sum(np.sum((alone.adapter[name] - rounds[0].adapter[name]) ** 2) for name in zero))
     same = single.digest(rounds[0].adapter) == single.digest(rounds[1].adapter)
     print(json.dumps({"alone": alone.losses, "together": rounds[0].losses, "same": same, "apart": float(apart / moved),
-                      "seen": seen}))  # fmt: skip
+                      "seen": seen, "failed": failed, "ended": ended}))  # fmt: skip
 
 
 if __name__ == "__main__":
