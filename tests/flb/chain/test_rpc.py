@@ -105,6 +105,7 @@ GOOD: dict[str, Any] = {
     "eth_getBlockByNumber": {"number": "0x5", "hash": WORD, "baseFeePerGas": "0x1"},
     "eth_getLogs": [],
     "eth_estimateGas": "0x5208",
+    "eth_maxPriorityFeePerGas": "0x3b9aca00",
     "eth_getTransactionCount": "0x0",
     "eth_sendRawTransaction": WORD,
     "eth_getTransactionReceipt": {
