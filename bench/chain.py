@@ -8,7 +8,6 @@ does) and `signatures_per_s` (EIP-712 manifests hashed and their signers recover
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from flb.events import ChainEvent
 from flb.merkle import keccak256
 from flb.roster import RunView, fold
 from flb.types import Address, Codec, Digest, Domain, Manifest, Round
+from flb_aggregator.metrics import peak_rss_mib
 
 EVENTS = 100_000
 MEMBERS = 40_000
@@ -107,12 +107,6 @@ def signatures(count: int = MANIFESTS) -> float:
     return count / (time.process_time() - start)
 
 
-def peak_mib() -> float:
-    """The most memory that this process held, in MiB; the system counts KiB, macOS bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
-
-
 def main() -> int:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -122,7 +116,7 @@ def main() -> int:
     if arguments.replay_only:
         view, events, spent = replay()
         assert len(events) == EVENTS and view.opening is not None
-        print(json.dumps({"replay_100k_s": round(spent, 2), "replay_peak_rss_mib": round(peak_mib(), 1)}))
+        print(json.dumps({"replay_100k_s": round(spent, 2), "replay_peak_rss_mib": round(peak_rss_mib(), 1)}))
         return 0
     command = [sys.executable, "-m", "bench.chain", "--replay-only"]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -28,7 +27,9 @@ from typing import Any
 from flb import base_model
 from flb.lora import adapter_zero, layout
 from flb.spec import LoraSpec, TrainingSpec
+from flb_aggregator.metrics import peak_rss_mib
 from flb_cli import demo_base, demo_corpus
+from flb_cli.cache import cache_folder
 from flb_node import data
 from flb_node.threads import configure_threads
 
@@ -65,9 +66,7 @@ class Task:
 def main() -> int:
     """Measure and print; exit code 1 if a target is missed."""
     parser = argparse.ArgumentParser(description="The node's time and memory next to trl's own.")
-    parser.add_argument(
-        "--cache", type=Path, default=Path.home() / ".cache" / "flb", help="where the base model is kept"
-    )
+    parser.add_argument("--cache", type=Path, default=cache_folder(), help="where the base model is kept")
     parser.add_argument("--threads", type=int, help="compute threads (default: all cores)")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--repeats", type=int, default=4)
@@ -215,11 +214,7 @@ def _peak_mib(task: Task, side: str) -> float:
         model = get_peft_model(model, config)
         for seed in range(2):
             _plain(model, AutoTokenizer.from_pretrained(task.base), {}, task, adapter, seed)
-    if sys.platform == "darwin":
-        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 1)
-    # Linux hands getrusage's peak on to a child, so that it would be the parent's
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return round(int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) / 2**10, 1)
+    return round(peak_rss_mib(), 1)
 
 
 def _peak_of_child(side: str) -> float:

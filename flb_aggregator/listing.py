@@ -4,6 +4,7 @@
 from functools import lru_cache
 
 from flb import records
+from flb.down import encodes
 from flb.errors import FLBError
 from flb.events import ChainRoundRolled
 from flb.roster import RunView
@@ -26,7 +27,8 @@ def listed(digest: Digest, spec: RunSpec, view: RunView, blobs: BlobStore, membe
         return True
     if any(digest in (roll.record_digest, roll.adapter_digest) for roll in view.rolls):
         return True
-    if any(digest in of_step(blobs, roll.record_digest) for roll in view.rolls):
+    # a stranger's question must not cost a decoded record a round where no step travels encoded
+    if encodes(spec) and any(digest in of_step(blobs, roll.record_digest) for roll in view.rolls):
         return True
     return any(digest in updates(roll, spec, blobs, member) for roll in view.rolls)
 

@@ -3,7 +3,6 @@
 
 import argparse
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flb.types import Address
@@ -17,7 +16,7 @@ RPC = "http://127.0.0.1:8545"
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verbs."""
-    from flb_cli import chain_events, chain_payouts, chain_status, chain_up, deploy, membership
+    from flb_cli import chain_events, chain_payouts, chain_status, chain_up, deploy, membership, node_act
 
     text = "run a local chain, deploy a run, start, finish and read it"
     parser = subparsers.add_parser("chain", help=text, description=text)
@@ -31,10 +30,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         ("finish", "make the open round of a run the last one, as its owner"),
     ):
         verb = add_reader(verbs, name, text)
-        verb.add_argument("--keystore", type=Path, required=True, metavar="FILE", help="keystore of the run's owner")
-        verb.add_argument(
-            "--password-file", type=Path, metavar="FILE", help="file with its password (or FLB_PASSWORD_FILE)"
-        )
+        node_act.add_key(verb, "the run's owner")
         verb.set_defaults(run=send, function=name)
     chain_status.register(verbs)
     chain_events.register(verbs)
@@ -71,17 +67,9 @@ def number(text: str) -> int:
 
 def send(arguments: argparse.Namespace) -> int:
     """`flb chain start` and `flb chain finish`: one transaction of the owner."""
-    from flb.chain.registry import Registry
-    from flb.chain.rpc import Rpc
-    from flb.chain.sender import Sender
-    from flb.types import Domain
-    from flb_cli.account import open_key
+    from flb_cli.node_act import actor
 
-    key = open_key(arguments.keystore, arguments.password_file, "owner")
-    rpc = Rpc(arguments.rpc)
-    # an address without code takes every transaction and does nothing
-    Registry(rpc, Domain(rpc.chain_id(), arguments.contract), 0).check_run()
-    mined = Sender(rpc, key, arguments.contract).invoke(arguments.function)
+    mined = actor(arguments, "owner").sender.invoke(arguments.function)
     result = {"tx": "0x" + mined.tx.hex(), "block": mined.block.number, "gas_used": mined.gas_used}
     if arguments.json:
         print(json.dumps(result))

@@ -3,7 +3,6 @@
 
 import argparse
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flb.errors import Unavailable
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 def register(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verbs."""
     from flb_cli.chain import add_reader, number
+    from flb_cli.node_act import add_key
 
     for name, text, function in (
         ("activate-payout", "make the newest payout that is due claimable; anybody may", activate),
@@ -24,10 +24,7 @@ def register(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
         verb = add_reader(verbs, name, text)
         if function is cancel:
             verb.add_argument("round", type=number, metavar="ROUND", help="a sealed round whose payout is not active")
-        verb.add_argument("--keystore", type=Path, required=True, metavar="FILE", help="keystore of who sends it")
-        verb.add_argument(
-            "--password-file", type=Path, metavar="FILE", help="file with its password (or FLB_PASSWORD_FILE)"
-        )
+        add_key(verb, "who sends it")
         verb.set_defaults(run=function)
 
 
@@ -61,14 +58,9 @@ def activate(arguments: argparse.Namespace) -> int:
 def cancel(arguments: argparse.Namespace) -> int:
     """Cancel the payout of a round."""
     from flb.chain import payout_calls
-    from flb.chain.registry import Registry
-    from flb.chain.rpc import Rpc
-    from flb.types import Domain
-    from flb_cli.claim import sender_of
+    from flb_cli.node_act import actor
 
-    rpc = Rpc(arguments.rpc)
-    Registry(rpc, Domain(rpc.chain_id(), arguments.contract), 0).check_run()
-    mined = payout_calls.cancel(sender_of(rpc, arguments.contract, arguments), Round(arguments.round))
+    mined = payout_calls.cancel(actor(arguments, "owner").sender, Round(arguments.round))
     done = "is cancelled; what it held comes with the next payout, if a round follows"
     report(arguments, mined, Round(arguments.round), done)
     return 0

@@ -29,18 +29,14 @@ if TYPE_CHECKING:
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb."""
     from flb_cli.chain import address
+    from flb_cli.node_act import add_key
     from flb_cli.scores import add_run
 
     text = "pay a node's payee what the node has earned; anybody may send it"
     parser = subparsers.add_parser("claim", help=text, description=text)
     add_run(parser)
     parser.add_argument("--node", type=address, required=True, metavar="ADDRESS", help="the node that earned it")
-    parser.add_argument(
-        "--keystore", type=Path, metavar="FILE", help="keystore of who pays the gas (default: send nothing, only say)"
-    )
-    parser.add_argument(
-        "--password-file", type=Path, metavar="FILE", help="file with its password (or FLB_PASSWORD_FILE)"
-    )
+    add_key(parser, "who pays the gas (default: send nothing, only say)", required=False)
     parser.set_defaults(run=run)
 
 

@@ -8,9 +8,11 @@ root is the one that `flb-node` computes, and says nothing about the data.
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from flb.events import ChainDatasetRegistered, ChainDatasetRevoked, ChainEvent
 from flb.types import Digest, Seconds
 from flb_cli import dataset_check
 from flb_cli.chain import add_reader, address, number
@@ -107,17 +109,16 @@ def show(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def listed(events: Any) -> list[dict[str, Any]]:
+def listed(events: Iterable[ChainEvent]) -> list[dict[str, Any]]:
     """Registrations in the order of the chain; `revoked` where the same node took the root back afterwards."""
     found: list[dict[str, Any]] = []
     for event in events:
-        kind = type(event).__name__
-        if kind == "ChainDatasetRegistered":
+        if isinstance(event, ChainDatasetRegistered):
             found.append({
                 "node": "0x" + event.node.hex(), "root": "0x" + event.root.hex(), "version": event.version,
                 "records": event.records, "revoked": False,
             })  # fmt: skip
-        elif kind == "ChainDatasetRevoked":
+        elif isinstance(event, ChainDatasetRevoked):
             for item in found:
                 if (item["node"], item["root"]) == ("0x" + event.node.hex(), "0x" + event.root.hex()):
                     item["revoked"] = True

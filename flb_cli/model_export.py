@@ -5,11 +5,12 @@ The adapter's bytes are compared with the digest on chain before anything is wri
 """
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flb.errors import ConfigError, CorruptStore, DigestMismatch, NotListed, Refused
+from flb.errors import CorruptStore, DigestMismatch, NotListed, Refused
 from flb.types import Digest
 
 if TYPE_CHECKING:
@@ -20,13 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Export and say what."""
     from flb_cli import verify
 
-    path = Path(arguments.run_name)
-    if verify.is_address(arguments.run_name):
-        material = verify.from_address(arguments.run_name, arguments.rpc or verify.LOCAL_RPC, arguments.cache)
-    elif path.is_dir():
-        material = verify.from_folder(path, arguments.rpc, arguments.offline)
-    else:
-        raise ConfigError(f"{arguments.run_name} is no folder and no address", "give one of the two")
+    material = verify.find(arguments.run_name, arguments.rpc, arguments.offline, arguments.cache)
     result = {"folder": str(arguments.out), **export(material, arguments.out, arguments.step)}
     if arguments.json:
         print(json.dumps(result))
@@ -73,15 +68,13 @@ def export(material: "Material", out: Path, step: int | None) -> dict[str, Any]:
 
 
 def _blob(material: "Material", digest: Digest, what: str) -> bytes:
-    from flb.store import digest_of_file
-
     path = material.fetch(digest)
     if path is None:
         raise NotListed(f"{what} cannot be seen", "ask the operator, or export from the aggregator's folder")
     try:
-        found = digest_of_file(path)
+        blob = path.read_bytes()
     except OSError as error:
         raise CorruptStore(f"{path} cannot be read", "restore it from another copy") from error
-    if found != digest:
+    if hashlib.sha256(blob).digest() != digest:
         raise DigestMismatch(f"{what} in {path} is not the one on chain", "restore it from another copy")
-    return path.read_bytes()
+    return blob

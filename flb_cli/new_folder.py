@@ -26,9 +26,12 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         yield part
         for written in part.rglob("*"):
-            if written.is_file():
+            if written.is_dir():
+                sync_folder(written)
+            else:
                 with written.open("rb") as file:
                     sync_file(file.fileno())
+        sync_folder(part)
         part.replace(path)
         sync_folder(path.parent)
     finally:

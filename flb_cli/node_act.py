@@ -24,9 +24,9 @@ RELAY_SECONDS = 120.0
 POLL_SECONDS = 0.5
 
 
-def add_key(verb: argparse.ArgumentParser, whose: str) -> None:
+def add_key(verb: argparse.ArgumentParser, whose: str, required: bool = True) -> None:
     """The keystore that acts."""
-    verb.add_argument("--keystore", type=Path, required=True, metavar="FILE", help=f"keystore of {whose}")
+    verb.add_argument("--keystore", type=Path, required=required, metavar="FILE", help=f"keystore of {whose}")
     verb.add_argument(
         "--password-file",
         type=Path,

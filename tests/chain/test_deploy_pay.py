@@ -70,6 +70,14 @@ def test_plan__token_that_is_not_there__is_named(rpc: Rpc, tmp_path: Path) -> No
         deploy_pay.plan(config(rpc, tmp_path, payout=PayoutConfig(token="0x" + "11" * 20)), rpc, 0)
 
 
+def test_plan__test_token_on_another_chain__is_refused(
+    rpc: Rpc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Rpc, "chain_id", lambda self: 1)
+    with pytest.raises(Refused, match="chain 1 is not a local chain: test tokens have no value"):
+        deploy_pay.plan(config(rpc, tmp_path), rpc, 1)
+
+
 def test_plan__historic_rule__prints_its_weaknesses(
     rpc: Rpc, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,8 +40,8 @@ class Paying:
     def nodes(self) -> tuple[Address, ...]:
         return tuple(sender.address for sender in self.deployed.nodes)
 
-    def seal(self, *scores: int) -> Round:
-        """A sealed round in which the nodes score so much."""
+    def seal(self, *scores: int, **forged: Digest) -> Round:
+        """A sealed round in which the nodes score so much; `forged` roots go to the chain in place of the record's."""
         d = self.deployed
         later(d.rpc, LEAST)
         opened = d.registry().poll().opening
@@ -54,7 +54,7 @@ class Paying:
         )  # fmt: skip
         blob = records.encode(record)
         BlobStore(self.folder / "blobs").put(blob)
-        d.aggregator.roll(replace(records.roll_of(record, blob), accepted=2, weight_sum=2))
+        d.aggregator.roll(replace(records.roll_of(record, blob), accepted=2, weight_sum=2, **forged))
         return opened.round
 
     def held(self, holder: Address) -> int:
@@ -214,6 +214,20 @@ def test_scores__newest_and_named_round__show_proved_totals(
     assert called(capsys, "scores", str(paying.folder))[1]["code"] == "digest-mismatch"
     blobs.path(rolled.record_digest).unlink()
     assert called(capsys, "scores", str(paying.folder))[1]["code"] == "unavailable"
+
+
+@pytest.mark.parametrize(
+    ("forged", "words"),
+    [("payout_root", "the payout root of round 1 is another"), ("scores_root", "the scores root of round 1 on chain")],
+)
+def test_claim__chain_and_record_disagree__is_refused_before_anything_is_sent(
+    paying: Paying, stranger: list[str], capsys: pytest.CaptureFixture[str], forged: str, words: str
+) -> None:
+    paying.seal(1, 1, **{forged: Digest(b"\x01" * 32)})
+    paying.wait()
+    code, out = called(capsys, *claim(paying, paying.nodes[0], *stranger))
+    assert (code, out["code"]) == (47, "digest-mismatch") and words in out["error"]
+    assert paying.held(paying.nodes[0]) == 0
 
 
 def test_activate__record_with_another_root__is_refused_by_the_contract(paying: Paying) -> None:

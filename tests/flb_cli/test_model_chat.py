@@ -113,3 +113,19 @@ def test_chat__conversation_from_a_pipe__ends_with_the_input(base: Path) -> None
     done = subprocess.run(command, input="one\ntwo\n", capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) >= 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--max-tokens", "0"], "--max-tokens is 0: give at least 1"),
+        (["--temperature", "-1"], "--temperature is -1: give 0 or more"),
+        (["--json"], "--json prints one answer: give --prompt too"),
+    ],
+)
+def test_run__option_that_makes_no_sense__is_refused_before_the_model_is_loaded(
+    options: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["model", "chat", "--base", "nowhere", *options]) == BadMessage.exit_code
+    said = capsys.readouterr()
+    assert words in said.err + said.out
