@@ -19,7 +19,6 @@ from flb.chain.rpc import MALFORMED, Rpc, malformed
 from flb.chain.transaction import Mined, mined_of, sign
 from flb.errors import ChainUnavailable, ContractRefused, Refused
 from flb.identity import address_of
-from flb.membership import NO_INVITE, Invite
 from flb.records import Roll
 from flb.types import Address, Digest, Round
 
@@ -44,8 +43,6 @@ class Sender:
     rpc: Rpc
     key: bytes
     run: Address | None = None
-    nonce: int | None = None
-    """The next one, as it was after the last transaction; the chain and the outbox are asked again each time."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     outbox: Outbox = field(default_factory=Outbox)
 
@@ -93,7 +90,6 @@ class Sender:
                 if error.name in ("NonceUsed", "Underpriced"):
                     return None
                 raise
-            self.nonce = nonce + 1
         return entry
 
     def heal(self, chain_id: int, to: Address | None, data: bytes) -> list[Entry]:
@@ -234,29 +230,13 @@ class Sender:
         assert self.run is not None, "a sender without a run only deploys"
         return self.send(self.run, calldata("FLBRun", name, *values))
 
-    def join(self, payee: Address, invite: Invite = NO_INVITE) -> Mined:
-        """Become a member, paid at `payee`."""
-        return self.invoke("join", payee, (invite.deadline, invite.compact[:32], invite.compact[32:]))
-
-    def leave(self) -> Mined:
-        """Leave."""
-        return self.invoke("leave", self.address)
-
     def remove(self, node: Address) -> Mined:
         """Remove a member."""
         return self.invoke("remove", node)
 
-    def register_dataset(self, root: Digest, records: int) -> Mined:
-        """Commit to a dataset."""
-        return self.invoke("registerDataset", self.address, root, records)
-
     def set_endpoint(self, uri: str, cert_digest: Digest, next_cert_digest: Digest) -> Mined:
         """Publish where the aggregator listens."""
         return self.invoke("setEndpoint", uri, cert_digest, next_cert_digest)
-
-    def set_aggregator(self, aggregator: Address) -> Mined:
-        """Hand over from the next opening on."""
-        return self.invoke("setAggregator", aggregator)
 
     def start(self) -> Mined:
         """Open round 1."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from eth_abi.abi import encode
 
-from flb.chain import local
+from flb.chain import local, membership_calls
 from flb.chain.deploy import Settings, create_run
 from flb.chain.refusal import fault
 from flb.chain.registry import Registry, call_view, find_deploy_block
@@ -121,7 +121,7 @@ USES: dict[str, Callable[[Rpc], object]] = {
     "poll": lambda rpc: Registry(rpc, Domain(31337, RUN), 0).poll(),
     "find_deploy_block": lambda rpc: find_deploy_block(rpc, RUN),
     "call_view": lambda rpc: call_view(rpc, RUN, "spec"),
-    "join": lambda rpc: Sender(rpc, b"\x01" * 32, RUN).join(RUN),
+    "join": lambda rpc: membership_calls.join(Sender(rpc, b"\x01" * 32, RUN), RUN),
     "create_run": lambda rpc: create_run(Sender(rpc, b"\x01" * 32), RUN, SETTINGS),
     "fund": lambda rpc: local.fund(rpc, RUN),
 }
