@@ -27,7 +27,10 @@ __all__ = ["Mined", "Sender", "calldata"]
 RECEIPT_SECONDS = 120.0
 """How long to wait for a receipt before the chain counts as away."""
 POLL_SECONDS, SLOW_POLL_SECONDS = 0.05, 1.0
-"""Between two looks for a receipt, at first and later."""
+"""Between two looks at the chain's head, at first and later."""
+QUIET_SECONDS = 2.0
+"""Without a new block for so long, and a transaction is looked for all the same: it may have been dropped, and an
+endpoint may name a block before it has its receipts."""
 STUCK_BLOCKS = 3
 """So many blocks without it, and a transaction pays too little. A chain that stands still raises no fee."""
 TRIES = 3
@@ -123,26 +126,28 @@ class Sender:
     def wait(self, entry: Entry) -> Mined | None:
         """The receipt, once one of the attempts is mined; None if the nonce went to another transaction.
 
-        An attempt that stays out of `STUCK_BLOCKS` blocks is replaced by one that pays more. Raises ContractRefused
+        Between two blocks nothing is mined, so all but the head is asked once a block and every `QUIET_SECONDS`. An attempt that stays out of `STUCK_BLOCKS` blocks is replaced by one that pays more. Raises ContractRefused
         where it was mined but failed, and ChainUnavailable where nothing was mined for `RECEIPT_SECONDS`.
         """
         deadline, pause = time.monotonic() + RECEIPT_SECONDS, POLL_SECONDS
-        since, gone = -1, False
-        while time.monotonic() < deadline:
-            mined = self.receipt(entry)
-            if mined is not None:
-                self.outbox.settle(entry)
-                return mined
-            if gone:
-                self.outbox.settle(entry)
-                return None
-            gone = self.count("latest") > entry.nonce  # then the receipt is there by the next look, if it is ours
+        since, seen, due, gone = -1, -1, 0.0, False
+        while (now := time.monotonic()) < deadline:
             head = self.rpc.block_number()
-            since = head if since < 0 else since
-            if not gone and head >= since + STUCK_BLOCKS:
-                entry, since = self.replaced(entry), head
-            elif not gone and not self.known(entry):
-                self.push_again(entry)
+            if head != seen or gone or now >= due:
+                seen, due = head, now + QUIET_SECONDS
+                mined = self.receipt(entry)
+                if mined is not None:
+                    self.outbox.settle(entry)
+                    return mined
+                if gone:
+                    self.outbox.settle(entry)
+                    return None
+                gone = self.count("latest") > entry.nonce  # then the receipt is there by the next look, if it is ours
+                since = head if since < 0 else since
+                if not gone and head >= since + STUCK_BLOCKS:
+                    entry, since = self.replaced(entry), head
+                elif not gone and not self.known(entry):
+                    self.push_again(entry)
             time.sleep(pause)
             pause = min(1.25 * pause, SLOW_POLL_SECONDS)
         raise ChainUnavailable(

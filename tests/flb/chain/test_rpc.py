@@ -131,10 +131,10 @@ READ = {
     "poll": {"eth_chainId", "eth_blockNumber", "eth_getCode", "eth_getBlockByNumber", "eth_getLogs"},
     "find_deploy_block": {"eth_blockNumber", "eth_getCode"},
     "call_view": {"eth_call"},
-    "join": {"eth_estimateGas", "eth_getBlockByNumber", "eth_getTransactionCount", "eth_chainId",
+    "join": {"eth_estimateGas", "eth_getBlockByNumber", "eth_getTransactionCount", "eth_chainId", "eth_blockNumber",
              "eth_getTransactionReceipt"},
     "create_run": {"eth_getCode", "eth_estimateGas", "eth_getBlockByNumber", "eth_getTransactionCount", "eth_chainId",
-                   "eth_getTransactionReceipt"},
+                   "eth_blockNumber", "eth_getTransactionReceipt"},
     "fund": {"eth_chainId", "eth_accounts"},
 }  # fmt: skip
 """The methods whose answers a use reads."""
