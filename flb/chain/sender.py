@@ -181,9 +181,7 @@ class Sender:
 
     def market(self) -> Fees:
         """What the newest block asks for, with the tip that the chain suggests. Raises Refused on a chain without EIP-1559."""
-        newest = self.rpc.block(None)
-        if newest is None:
-            raise malformed(self.rpc.url, "eth_getBlockByNumber")
+        newest = self.rpc.newest()
         if newest.base_fee is None:
             raise Refused(f"the chain at {self.rpc.url} has no base fee", "use a chain with EIP-1559 fees")
         try:

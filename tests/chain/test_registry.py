@@ -242,5 +242,5 @@ def test_call_view__member__has_the_slot_of_the_contract(deployed: Deployed) -> 
     membership_calls.register_dataset(node, node.address, ROOT, 7)
     shown = "0x" + node.address.hex()
     # join and registration count as messages
-    assert call_view(deployed.rpc, deployed.run, "member", shown) == (shown, 2, 1, 1, 0)
+    assert call_view(deployed.rpc, deployed.run, "member", shown) == (node.address, 2, 1, 1, 0)
     assert call_view(deployed.rpc, deployed.run, "windows") == (100, 50, 0, 0)

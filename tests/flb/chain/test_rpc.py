@@ -102,7 +102,7 @@ GOOD: dict[str, Any] = {
     "eth_chainId": "0x7a69",
     "eth_blockNumber": "0x5",
     "eth_getCode": "0x60",
-    "eth_getBlockByNumber": {"number": "0x5", "hash": WORD, "baseFeePerGas": "0x1"},
+    "eth_getBlockByNumber": {"number": "0x5", "hash": WORD, "baseFeePerGas": "0x1", "timestamp": "0x1"},
     "eth_getLogs": [],
     "eth_estimateGas": "0x5208",
     "eth_maxPriorityFeePerGas": "0x3b9aca00",
@@ -179,7 +179,7 @@ def test_call__malformed_result_of_any_method__is_an_error_of_ours(use: str) -> 
 @pytest.mark.e2e
 def test_send__chain_without_base_fee__is_refused_for_good() -> None:
     with (
-        serving(spoken({**GOOD, "eth_getBlockByNumber": {"number": "0x5", "hash": WORD}})) as url,
+        serving(spoken({**GOOD, "eth_getBlockByNumber": {"number": "0x5", "hash": WORD, "timestamp": "0x1"}})) as url,
         pytest.raises(Refused, match="use a chain with EIP-1559 fees"),
     ):
         USES["join"](Rpc(url))
