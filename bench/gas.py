@@ -23,13 +23,12 @@ from flb.chain.rpc import Rpc
 from flb.chain.sender import Mined, Sender, calldata
 from flb.identity import address_of
 from flb.membership import Kind
+from flb.records import RING
 from flb.types import ZERO_ADDRESS, ZERO_DIGEST, Address, Digest, Domain, Seconds
 from flb_cli.cache import cache_folder
 
 NODES = (10, 100, 1_000, 10_000)
 """Numbers of nodes with a figure of their own."""
-RING = 64
-"""FLBRun keeps so many record hashes; later rolls overwrite."""
 BATCH = 200
 """Messages in a relayed batch."""
 FAR = Seconds(2**40 - 1)

@@ -29,7 +29,7 @@ import numpy as np
 from bench import bare
 from bench.payload import MIB_OF_32_LAYERS, llama_8b_r16
 from flb import identity
-from flb.chain import local
+from flb.chain import local, membership_calls
 from flb.chain.sender import Sender
 from flb.config import Config
 from flb.config_file import load
@@ -115,8 +115,8 @@ def federation(
                 key, root = secrets.token_bytes(32), Digest(secrets.token_bytes(32))
                 member = Sender(running.rpc(), key, done.run)
                 local.fund(running.rpc(), member.address)
-                member.join(ZERO_ADDRESS)
-                member.register_dataset(root, RECORDS)
+                membership_calls.join(member, ZERO_ADDRESS)
+                membership_calls.register_dataset(member, member.address, root, RECORDS)
                 started.append(Node({
                     "folder": str(folder / f"node-{index}"), "key": key.hex(), "run": done.run.hex(), "uri": view.uri,
                     "chain_id": done.chain_id, "aggregator": identity.address_of(keys["aggregator"]).hex(),

@@ -106,7 +106,7 @@ def check_record(
         if getattr(record, name) != getattr(expected, name):
             yield Finding(f"the record's {name} differs from the chain", opening.round)
     for name in ("optimizer_state", "down"):
-        if (getattr(record, name) == ZERO_DIGEST) != (spec.down == "f32"):
+        if (getattr(record, name) != ZERO_DIGEST) != spec.encodes_steps:
             yield Finding(f"the record's {name} does not fit a run with down: {spec.down}", opening.round)
     admitted = record.closing.admitted
     if updates_root(records.update_leaves(record.closing)) != rolled.updates_root:

@@ -24,7 +24,7 @@ CODING = CODINGS[Codec.MXINT8]
 
 def encodes(spec: RunSpec) -> bool:
     """Whether steps of this run travel encoded."""
-    return spec.down != "f32"
+    return spec.encodes_steps
 
 
 def draw_from(run: Address, step: Step, start: int) -> Draw:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from flb.errors import Refused
 from flb.lora.layout import adapter_tensors, module_names, resolve
-from flb.scoring import WEAKNESSES
+from flb.records import RING
 from flb.spec import (
     VERSION,
     BaseSpec,
@@ -23,8 +23,8 @@ from flb.types import TensorSpec
 
 FRACTION_BITS = 32
 """F of docs/arithmetic.md 1."""
-HELD_ROUNDS = 63
-"""The contract's ring holds 64 record hashes: a payout can be activated until so many more rounds were sealed."""
+HELD_ROUNDS = RING - 1
+"""A payout can be activated until so many more rounds were sealed."""
 
 
 def norm_bound(training: TrainingSpec, tensors: Iterable[TensorSpec]) -> int:
@@ -129,8 +129,3 @@ def plan_pay(
             f"run.min_round_seconds is {least}, run.round_seconds {round_seconds}", "let it be at most the round"
         )
     return least, delay_seconds
-
-
-def warnings(spec: RunSpec) -> tuple[str, ...]:
-    """Sentences that an operator must read before a run with this spec is deployed."""
-    return WEAKNESSES[spec.scoring.rule]

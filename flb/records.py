@@ -37,6 +37,8 @@ ROLL_TYPE = keccak256(
     b"bytes32 scoresRoot,bytes32 payoutRoot,bytes32 seed,uint32 accepted,uint64 weightSum,uint40 deadline)"
 )
 VOID_TYPE = keccak256(b"Void(uint32 round,bytes32 previous,bytes32 seed,uint40 deadline)")
+RING = 64
+"""The contract keeps so many record hashes; later rounds overwrite the oldest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,14 +61,10 @@ def apply(view: RunView, event: ChainEvent) -> RunView:
 
 
 def _thaw(view: RunView) -> _Fold:
-    before: dict[Address, Member | None] = {}
-    if view.settled is not view.members:
-        before |= {n: member for n, member in view.settled.items() if view.members.get(n) is not member}
-        before |= {n: None for n in view.members if n not in view.settled}
     return _Fold(
         view=view,
         members=dict(view.members),
-        before=before,
+        before=dict(view.before),
         datasets=dict(view.datasets),  # type: ignore[arg-type]  # an inner dict is copied before it is changed
         own=set(),
         rolls=list(view.rolls),
@@ -85,7 +81,7 @@ def _freeze(inner: _Fold) -> RunView:
     return replace(
         inner.view,
         members=inner.members,
-        settled=_settled(inner),
+        before=inner.before,
         datasets=inner.datasets,
         block_number=inner.block_number,
         rolls=tuple(inner.rolls),
@@ -138,16 +134,14 @@ def _apply(inner: _Fold, event: ChainEvent) -> None:
             inner.view = replace(
                 view, uri=event.uri, cert_digest=event.cert_digest, next_cert_digest=event.next_cert_digest
             )
-        case chain.ChainAdmitterSet():
-            inner.view = replace(view, admitter=event.admitter)
         case chain.ChainPayoutActivated():
             inner.view = replace(view, payout_round=event.round, payout_root=event.root)
         case chain.ChainPayoutCancelled():
             inner.view = replace(view, cancelled=view.cancelled | {event.round})
         case chain.ChainClaimed():
             inner.claimed[event.node] = inner.claimed.get(event.node, 0) + event.amount
-        case chain.ChainRelaySkipped():
-            pass  # it says that nothing happened
+        case chain.ChainRelaySkipped() | chain.ChainAdmitterSet():
+            pass  # nothing happened; and who admits is asked of the contract
         case _:
             _apply_membership(inner, event)
 
@@ -183,7 +177,7 @@ def _apply_membership(inner: _Fold, event: ChainEvent) -> None:
 
 
 def _put(inner: _Fold, node: Address, member: Member | None) -> None:
-    """Set or delete a member; what stood before this block is kept for `settled`."""
+    """Set or delete a member; what stood before this block is kept for `_settled`."""
     inner.before.setdefault(node, inner.members.get(node))
     if member is None:
         inner.members.pop(node, None)

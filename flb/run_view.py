@@ -24,13 +24,14 @@ class OpenRound:
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """What the events say so far. `settled` is the membership at the end of the block before `block_number`."""
+    """What the events say so far, up to the newest block that holds one, `block_number`."""
 
     spec: Digest = ZERO_DIGEST
     adapter: Digest = ZERO_DIGEST
     """The newest adapter: adapter 0 before the first seal."""
     members: Mapping[Address, Member] = field(default_factory=dict)
-    settled: Mapping[Address, Member] = field(default_factory=dict)
+    before: Mapping[Address, Member | None] = field(default_factory=dict)
+    """Members that the newest block changed, with what stood for them before it; None for those that it brought."""
     datasets: Mapping[Address, Mapping[Digest, int]] = field(default_factory=dict)
     """The roots that count for a member, with their records, in the order of registration."""
     block_number: int = -1
@@ -47,8 +48,6 @@ class RunView:
     uri: str = ""
     cert_digest: Digest = ZERO_DIGEST
     next_cert_digest: Digest = ZERO_DIGEST
-    admitter: Address = ZERO_ADDRESS
-    """The last one that an event named; zero before that."""
     payout_round: Round = Round(0)
     """The newest round whose payout root is active; 0 for none."""
     payout_root: Digest = ZERO_DIGEST

@@ -154,6 +154,11 @@ class RunSpec:
         return Codec[self.codec.upper()]
 
     @property
+    def encodes_steps(self) -> bool:
+        """Whether nodes get encoded steps, not whole adapters."""
+        return self.down != "f32"
+
+    @property
     def lora_mode(self) -> LoraMode:
         """The LoRA mode."""
         return LoraMode(self.lora.mode)
@@ -227,7 +232,7 @@ def check(spec: RunSpec) -> None:
     if spec.down not in DOWN:
         raise Refused(f"down {spec.down!r} is unknown", "choose f32 or mxint8")
     reach = abs(spec.server_optimizer.learning_rate) * ring.value_bound
-    if spec.down != "f32" and not reach <= LARGEST_STEP:
+    if spec.encodes_steps and not reach <= LARGEST_STEP:
         raise Refused(f"a step may reach {reach:g}, which down: {spec.down} cannot encode", "lower the learning rate")
     if spec.lora.mode not in set(LoraMode):
         raise Refused(f"LoRA mode {spec.lora.mode!r} is unknown", "choose factors or alternate")

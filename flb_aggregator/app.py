@@ -209,10 +209,10 @@ def make_relay(config: Config, folder: Path, daemon: Daemon, sender: Sender) -> 
 
 def publish_endpoint(chain: AggregatorChain, rotation: Rotation, view: RunView) -> None:
     """Tell the registry where this aggregator listens and with which certificate, if it does not know."""
-    named = call_view(chain.registry.rpc, chain.registry.domain.run, "aggregator")
-    if named[0] != "0x" + chain.sender.address.hex():
+    (named,) = call_view(chain.registry.rpc, chain.registry.domain.run, "aggregator")
+    if named != chain.sender.address:
         raise Refused(
-            f"this key (0x{chain.sender.address.hex()}) is not the run's aggregator ({named[0]})",
+            f"this key (0x{chain.sender.address.hex()}) is not the run's aggregator (0x{named.hex()})",
             "use the aggregator's keystore, or have the owner call setAggregator",
         )
     while rotation.turn(view) in (Turn.PREPARE, Turn.SWITCH):

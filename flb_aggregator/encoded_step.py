@@ -13,13 +13,11 @@ import numpy as np
 
 from flb import down
 from flb.admission import Layout
+from flb.codec.microscaling import GROUP
 from flb.delta import Float64
 from flb.spec import RunSpec
 from flb.types import Address, Digest, Step
 from flb_aggregator.spans import PIECE, SPAN, Made, Span
-
-GROUP = 32
-"""Elements that share a scale."""
 
 Write = Callable[[bytes | memoryview], None]
 ReadState = Callable[[Span, memoryview], None]

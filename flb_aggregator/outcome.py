@@ -7,7 +7,7 @@ Pure in its inputs: called again after a restart it writes the same bytes.
 from collections.abc import Sequence
 from pathlib import Path
 
-from flb import down, payouts, records, scoring
+from flb import payouts, records, scoring
 from flb.errors import BadMessage, CorruptStore
 from flb.records import Closing, Record, Roll
 from flb.spec import RunSpec
@@ -31,7 +31,7 @@ def make(
     """Combine, publish, record; `previous` is the last sealed round's record, zero for none. Raises CorruptStore."""
     inputs = [Input(admitted.weight, blobs.path(admitted.manifest.digest)) for admitted in closing.admitted]
     before = record_before(previous, blobs)
-    state = blobs.path(before.optimizer_state) if before is not None and down.encodes(spec) else None
+    state = blobs.path(before.optimizer_state) if before is not None and spec.encodes_steps else None
     standings = payouts.after(
         before.standings if before is not None else (), scoring.of_round(closing.admitted, spec), spec.scoring.payout
     )
@@ -61,7 +61,7 @@ def blobs_of(
     """Write what a step makes; digests of adapter, remainder and encoded step, the latter two zero in a run whose
     adapter travels whole. `state` is the remainder that the step before left."""
     with blobs.writer() as out:
-        if not down.encodes(spec):
+        if not spec.encodes_steps:
             combine(spec, step, base_path, inputs, out.write)
             return out.commit(), ZERO_DIGEST, ZERO_DIGEST
         with blobs.writer() as step_out, blobs.writer() as state_out:

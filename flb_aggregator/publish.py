@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from flb.lora import adapter_zero
-from flb.lora.peft_config import peft_config as peft_config
+from flb.lora.peft_config import peft_config
 from flb.spec import RunSpec
 from flb.store import BlobStore, digest_of_file, sync_folder, write_atomic
 from flb.types import Digest, Step, TensorSpec

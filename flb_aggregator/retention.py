@@ -22,9 +22,7 @@ UpdatesOf = Callable[[Digest], Iterable[Digest]]
 """The updates that a record names; empty where the record is not here."""
 
 
-def needed(
-    view: RunView, state: State, updates_of: UpdatesOf, keep: int | None, step_of: UpdatesOf = lambda record: ()
-) -> set[Digest]:
+def needed(view: RunView, state: State, updates_of: UpdatesOf, keep: int | None, step_of: UpdatesOf) -> set[Digest]:
     """Digests that must stay. `view` holds under the run's confirmations, so what it shows is not undone.
     `step_of` names the encoded step and the remainder of a record."""
     found = {view.spec, view.adapter, *(opened.base for opened in view.openings.values())}

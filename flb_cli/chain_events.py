@@ -91,12 +91,11 @@ def read_token(registry: "Registry") -> Token | None:
     """The run's token, None where it has none or the token does not say."""
     from flb.chain.registry import call_view
     from flb.errors import FLBError
-    from flb.types import Address
+    from flb.types import ZERO_ADDRESS
 
     try:
-        (where,) = call_view(registry.rpc, registry.domain.run, "token")
-        token = Address(bytes.fromhex(where[2:]))
-        if not any(token):
+        (token,) = call_view(registry.rpc, registry.domain.run, "token")
+        if token == ZERO_ADDRESS:
             return None
         (symbol,) = call_view(registry.rpc, token, "symbol", contract="FLBToken")
         (decimals,) = call_view(registry.rpc, token, "decimals", contract="FLBToken")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from flb.events import ChainAdmitterSet, ChainAggregatorSet
-from flb.types import ZERO_ADDRESS, Address
+from flb.types import ZERO_ADDRESS
 
 if TYPE_CHECKING:
     from flb.chain.gas import Spent
@@ -42,12 +42,12 @@ def status(arguments: argparse.Namespace) -> int:
 
     rpc, registry = reader(arguments)
     views = {name: call_view(rpc, arguments.contract, name) for name in VIEWS}
-    newest = rpc.block(None)
+    now = rpc.newest().time
     domain = registry.domain
     cache = cache_folder() / f"gas-{domain.chain_id}-{domain.run.hex()}.json"
     costs = spent(rpc, (event.place for event in registry.events), cache)
     result = described(registry, views)
-    result["phase"] = phase(registry.view, views["windows"][1], newest.time if newest else 0)
+    result["phase"] = phase(registry.view, views["windows"][1], now)
     result["gas"] = by_role(registry, views, costs)
     if arguments.json:
         print(json.dumps(result))
@@ -124,18 +124,18 @@ def described(registry: "Registry", views: dict[str, Any]) -> dict[str, Any]:
         "round_seconds": round_seconds,
         "grace_seconds": grace_seconds,
         "min_round_seconds": min_round_seconds,
-        "owner": views["owner"][0],
+        "owner": "0x" + views["owner"][0].hex(),
         "aggregator": "0x" + view.aggregator.hex(),
-        "admitter": None if views["admitter"][0] == "0x" + ZERO_ADDRESS.hex() else views["admitter"][0],
+        "admitter": None if views["admitter"][0] == ZERO_ADDRESS else "0x" + views["admitter"][0].hex(),
         "endpoint": {
             "uri": view.uri,
             "cert_digest": "0x" + view.cert_digest.hex(),
             "next_cert_digest": "0x" + view.next_cert_digest.hex(),
         },
         "payout": None
-        if views["token"][0] == "0x" + ZERO_ADDRESS.hex()
+        if views["token"][0] == ZERO_ADDRESS
         else {
-            "token": views["token"][0],
+            "token": "0x" + views["token"][0].hex(),
             "delay_seconds": payout_delay,
             "round": view.payout_round,
             "root": "0x" + view.payout_root.hex(),
@@ -177,8 +177,8 @@ def by_role(registry: "Registry", views: dict[str, Any], costs: Iterable["Spent"
     """Transactions that left an event, their gas and their cost in wei, by the role of who paid."""
     aggregators = {event.aggregator for event in registry.events if isinstance(event, ChainAggregatorSet)}
     admitters = {event.admitter for event in registry.events if isinstance(event, ChainAdmitterSet)}
-    admitters.add(Address(bytes.fromhex(views["admitter"][0][2:])))
-    owner = Address(bytes.fromhex(views["owner"][0][2:]))
+    admitters.add(views["admitter"][0])
+    owner = views["owner"][0]
     totals = {role: {"transactions": 0, "gas": 0, "wei": 0} for role in ROLES}
     for cost in costs:
         role = (

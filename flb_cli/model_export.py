@@ -37,9 +37,9 @@ def export(material: "Material", out: Path, step: int | None) -> dict[str, Any]:
     chain), NotAllowedHere (`out` exists).
     """
     from flb import spec as specs
+    from flb.lora.peft_config import peft_config
     from flb.roster import fold
     from flb.store import write_atomic
-    from flb_aggregator.publish import peft_config
     from flb_cli.model_card import model_card
     from flb_cli.new_folder import new_folder
 

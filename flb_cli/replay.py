@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flb import audit, down, records
+from flb import audit, records
 from flb import events as chain
 from flb import spec as specs
 from flb.admission import check_update
@@ -187,7 +187,7 @@ def check_round(
         report.unchecked.append(f"round {number}: {hidden} of {len(paths)} updates cannot be seen, not recomputed")
         return record
     state = None
-    if down.encodes(spec) and previous != ZERO_DIGEST:
+    if spec.encodes_steps and previous != ZERO_DIGEST:
         state = scratch.path(left) if scratch.has(left) else fetch(left)
         if state is None:
             report.unchecked.append(f"round {number}: the remainder of the step before cannot be seen, not recomputed")

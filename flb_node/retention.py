@@ -5,12 +5,10 @@ comes from. Receipts are no blobs and stay."""
 import json
 from pathlib import Path
 
+from flb.records import RING
 from flb.roster import RunView
 from flb.store import BlobStore
 from flb.types import ZERO_DIGEST, Digest, Step
-
-RING = 64
-"""Rounds whose payout the contract can still activate."""
 
 
 def payable(view: RunView) -> set[Digest]:

@@ -36,7 +36,12 @@ class Settings:
 
 def deploy_factory(sender: Sender) -> Address:
     """Deploy the factory and with it the implementation."""
-    mined = sender.send(None, abi.load("FLBFactory").bytecode)
+    return deploy_code(sender, "FLBFactory")
+
+
+def deploy_code(sender: Sender, name: str) -> Address:
+    """Deploy a contract of ours whose constructor takes nothing."""
+    mined = sender.send(None, abi.load(name).bytecode)
     if mined.contract is None:
         raise ChainUnavailable("the chain's receipt names no contract", "use another RPC endpoint")
     return mined.contract

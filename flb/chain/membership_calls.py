@@ -9,14 +9,14 @@ back. A message took effect if the slot holds its `seq`. Any endpoint can do tha
 from collections.abc import Sequence
 from typing import Any
 
-from eth_abi.abi import decode
-
-from flb.chain import abi
+from flb.chain.events import from_log
+from flb.chain.refusal import error_name
 from flb.chain.registry import call_view
 from flb.chain.rpc import MALFORMED, Rpc, malformed
 from flb.chain.sender import Mined, Sender, calldata
+from flb.events import ChainRelaySkipped
 from flb.membership import NO_INVITE, Invite, Rules, SignedMessage, Slot, Status
-from flb.types import Address, Digest, Seconds
+from flb.types import Address, Digest
 
 SLOT_BYTES = 5 * 32
 """What `member` returns; `seq` is its second word."""
@@ -27,19 +27,14 @@ def read_slot(rpc: Rpc, run: Address, node: Address) -> Slot:
     named = "0x" + node.hex()
     payee, seq, status, datasets, removals = call_view(rpc, run, "member", named)
     (key,) = call_view(rpc, run, "keyOf", named)
-    return Slot(_address(payee), _address(key), seq, Status(status), datasets, removals)
+    return Slot(payee, key, seq, Status(status), datasets, removals)
 
 
 def read_rules(rpc: Rpc, run: Address) -> Rules:
     """Admitter, end of the run, and time of the newest block. Raises ChainUnavailable or LostChain."""
     (admitter,) = call_view(rpc, run, "admitter")
     finished = call_view(rpc, run, "head")[3]
-    newest = rpc.call("eth_getBlockByNumber", "latest", False)
-    try:
-        now = Seconds(int(newest["timestamp"], 16))
-    except MALFORMED as error:
-        raise malformed(rpc.url, "eth_getBlockByNumber") from error
-    return Rules(_address(admitter), finished, now)
+    return Rules(admitter, finished, rpc.newest().time)
 
 
 def invite_fields(invite: Invite) -> tuple[Any, ...]:
@@ -110,24 +105,14 @@ def probe(run: Address, call: bytes, views: Sequence[bytes]) -> bytes:
 
 
 def skipped(mined: Mined, run: Address) -> dict[int, str]:
-    """The entries of a mined `relay` that the contract skipped: index to the name of its error."""
-    contract = abi.load("FLBRun")
-    topic = next(topic for topic, item in contract.events.items() if item.name == "RelaySkipped")
-    found: dict[int, str] = {}
-    for log in mined.logs:
-        try:
-            if bytes.fromhex(log["topics"][0][2:]) != topic or log["address"].lower() != "0x" + run.hex():
-                continue
-            index, reason = decode(["uint256", "bytes4"], bytes.fromhex(log["data"][2:]))
-        except MALFORMED as error:
-            raise malformed("the chain", "eth_getTransactionReceipt") from error
-        item = contract.errors.get(reason)
-        found[index] = item.name if item else "0x" + reason.hex()
-    return found
-
-
-def _address(text: str) -> Address:
-    return Address(bytes.fromhex(text[2:]))
+    """The entries of a mined `relay` that the contract skipped: index to the name of its error. Raises
+    ChainUnavailable for a malformed receipt."""
+    try:
+        logs = [log for log in mined.logs if log["address"].lower() == "0x" + run.hex()]
+    except MALFORMED as error:
+        raise malformed("the chain", "eth_getTransactionReceipt") from error
+    events = (from_log(log) for log in logs)
+    return {event.index: error_name(event.reason) for event in events if isinstance(event, ChainRelaySkipped)}
 
 
 def join(sender: Sender, payee: Address, invite: Invite = NO_INVITE) -> Mined:

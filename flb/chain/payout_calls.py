@@ -9,14 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eth_abi.abi import decode
-
 from flb import events as chain
-from flb.chain import abi
+from flb.chain.deploy import deploy_code
 from flb.chain.registry import call_view
-from flb.chain.rpc import MALFORMED, Rpc, lost, malformed
+from flb.chain.rpc import Rpc
 from flb.chain.sender import Mined, Sender, calldata
-from flb.errors import ChainUnavailable
 from flb.types import Address, Digest, Round, Seconds
 
 
@@ -37,13 +34,7 @@ def read_terms(rpc: Rpc, run: Address) -> PayoutTerms:
     """The terms of a run. Raises ChainUnavailable or LostChain, as all reads below do."""
     (token,) = call_view(rpc, run, "token")
     round_seconds, _, _, delay_seconds = call_view(rpc, run, "windows")
-    return PayoutTerms(_address(token), round_seconds, delay_seconds)
-
-
-def read_active(rpc: Rpc, run: Address) -> tuple[Round, Digest]:
-    """Round and root of the active payout; 0 and zero before the first."""
-    number, root = call_view(rpc, run, "payout")
-    return number, Digest(root)
+    return PayoutTerms(token, round_seconds, delay_seconds)
 
 
 def read_claimed(rpc: Rpc, run: Address, node: Address) -> int:
@@ -53,28 +44,18 @@ def read_claimed(rpc: Rpc, run: Address, node: Address) -> int:
 
 def read_payee(rpc: Rpc, run: Address, node: Address) -> Address:
     """Who is paid for a node now, also after it left; zero for a node that never joined."""
-    return _address(call_view(rpc, run, "member", "0x" + node.hex())[0])
+    payee: Address = call_view(rpc, run, "member", "0x" + node.hex())[0]
+    return payee
 
 
 def read_time(rpc: Rpc) -> Seconds:
     """Time of the newest block."""
-    newest = rpc.call("eth_getBlockByNumber", "latest", False)
-    try:
-        return Seconds(int(newest["timestamp"], 16))
-    except MALFORMED as error:
-        raise malformed(rpc.url, "eth_getBlockByNumber") from error
+    return rpc.newest().time
 
 
 def read_balance(rpc: Rpc, token: Address, holder: Address) -> int:
     """What an account holds of a token. Raises LostChain where there is no contract."""
-    data = calldata("FLBToken", "balanceOf", "0x" + holder.hex())
-    answer = rpc.data("eth_call", {"to": "0x" + token.hex(), "data": "0x" + data.hex()}, "latest")
-    if not answer:
-        raise lost(rpc.url, token)
-    try:
-        return int(decode(["uint256"], answer)[0])
-    except MALFORMED as error:
-        raise malformed(rpc.url, "eth_call") from error
+    return int(call_view(rpc, token, "balanceOf", "0x" + holder.hex(), contract="FLBToken")[0])
 
 
 def sealed(rolled: chain.ChainRoundRolled, previous: Digest) -> tuple[Any, ...]:
@@ -102,16 +83,9 @@ def claim(sender: Sender, node: Address, cumulative: int, proof: Sequence[Digest
 
 def deploy_test_token(sender: Sender) -> Address:
     """A token without value that anybody can mint, for local chains."""
-    mined = sender.send(None, abi.load("FLBToken").bytecode)
-    if mined.contract is None:
-        raise ChainUnavailable("the chain's receipt names no contract", "use another RPC endpoint")
-    return mined.contract
+    return deploy_code(sender, "FLBToken")
 
 
 def mint_test_token(sender: Sender, token: Address, to: Address, amount: int) -> Mined:
     """Make test tokens for an account; `amount` in base units."""
     return sender.send(token, calldata("FLBToken", "mint", to, amount))
-
-
-def _address(text: str) -> Address:
-    return Address(bytes.fromhex(text[2:]))

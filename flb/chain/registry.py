@@ -133,13 +133,15 @@ def find_deploy_block(rpc: Rpc, run: Address) -> int:
 
 
 def call_view(rpc: Rpc, run: Address, name: str, *values: Any, contract: str = "FLBRun") -> tuple[Any, ...]:
-    """Call a view function of the run, or of another contract. Raises ChainUnavailable, or LostChain where none is."""
+    """What a view function of the run answers, or one of another contract. Raises ChainUnavailable, or LostChain where
+    none is."""
     item = abi.load(contract).functions[name]
     data = item.signature[:4] + encode(item.inputs, values)
     answer = rpc.data("eth_call", {"to": "0x" + run.hex(), "data": "0x" + data.hex()}, "latest")
     if not answer:
         raise lost(rpc.url, run)  # an address without code answers every call with nothing
     try:
-        return tuple(decode(item.outputs, answer))
+        found = zip(item.outputs, decode(item.outputs, answer), strict=True)
+        return tuple(Address(bytes.fromhex(value[2:])) if kind == "address" else value for kind, value in found)
     except MALFORMED as error:
         raise malformed(rpc.url, "eth_call") from error

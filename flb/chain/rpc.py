@@ -12,7 +12,7 @@ from eth_abi.exceptions import DecodingError
 from flb.chain.events import digest
 from flb.chain.refusal import fault
 from flb.errors import ChainUnavailable, ContractRefused, LostChain
-from flb.types import Block
+from flb.types import Block, Seconds
 
 TIMEOUT_SECONDS = 30
 BATCH_ITEMS = 100
@@ -27,7 +27,7 @@ class Header:
 
     block: Block
     base_fee: int | None
-    time: int
+    time: Seconds
 
 
 @dataclass(slots=True)
@@ -208,9 +208,16 @@ class Rpc:
         try:
             fee = answer.get("baseFeePerGas")
             block = Block(int(answer["number"], 16), digest(answer["hash"]))
-            return Header(block, None if fee is None else int(fee, 16), int(answer.get("timestamp", "0x0"), 16))
+            return Header(block, None if fee is None else int(fee, 16), Seconds(int(answer["timestamp"], 16)))
         except MALFORMED as error:
             raise malformed(self.url, "eth_getBlockByNumber") from error
+
+    def newest(self) -> Header:
+        """The newest block's header, which every chain has. Raises as `call` does."""
+        header = self.block(None)
+        if header is None:
+            raise malformed(self.url, "eth_getBlockByNumber")
+        return header
 
 
 def connect(urls: str | tuple[str, ...]) -> Rpc:

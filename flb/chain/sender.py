@@ -19,7 +19,6 @@ from flb.chain.rpc import MALFORMED, Rpc, malformed
 from flb.chain.transaction import Mined, mined_of, sign
 from flb.errors import ChainUnavailable, ContractRefused, Refused
 from flb.identity import address_of
-from flb.membership import NO_INVITE, Invite
 from flb.records import Roll
 from flb.types import Address, Digest, Round
 
@@ -28,7 +27,10 @@ __all__ = ["Mined", "Sender", "calldata"]
 RECEIPT_SECONDS = 120.0
 """How long to wait for a receipt before the chain counts as away."""
 POLL_SECONDS, SLOW_POLL_SECONDS = 0.05, 1.0
-"""Between two looks for a receipt, at first and later."""
+"""Between two looks at the chain's head, at first and later."""
+QUIET_SECONDS = 2.0
+"""Without a new block for so long, and a transaction is looked for all the same: it may have been dropped, and an
+endpoint may name a block before it has its receipts."""
 STUCK_BLOCKS = 3
 """So many blocks without it, and a transaction pays too little. A chain that stands still raises no fee."""
 TRIES = 3
@@ -44,8 +46,6 @@ class Sender:
     rpc: Rpc
     key: bytes
     run: Address | None = None
-    nonce: int | None = None
-    """The next one, as it was after the last transaction; the chain and the outbox are asked again each time."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     outbox: Outbox = field(default_factory=Outbox)
 
@@ -93,7 +93,6 @@ class Sender:
                 if error.name in ("NonceUsed", "Underpriced"):
                     return None
                 raise
-            self.nonce = nonce + 1
         return entry
 
     def heal(self, chain_id: int, to: Address | None, data: bytes) -> list[Entry]:
@@ -127,26 +126,28 @@ class Sender:
     def wait(self, entry: Entry) -> Mined | None:
         """The receipt, once one of the attempts is mined; None if the nonce went to another transaction.
 
-        An attempt that stays out of `STUCK_BLOCKS` blocks is replaced by one that pays more. Raises ContractRefused
+        Between two blocks nothing is mined, so all but the head is asked once a block and every `QUIET_SECONDS`. An attempt that stays out of `STUCK_BLOCKS` blocks is replaced by one that pays more. Raises ContractRefused
         where it was mined but failed, and ChainUnavailable where nothing was mined for `RECEIPT_SECONDS`.
         """
         deadline, pause = time.monotonic() + RECEIPT_SECONDS, POLL_SECONDS
-        since, gone = -1, False
-        while time.monotonic() < deadline:
-            mined = self.receipt(entry)
-            if mined is not None:
-                self.outbox.settle(entry)
-                return mined
-            if gone:
-                self.outbox.settle(entry)
-                return None
-            gone = self.count("latest") > entry.nonce  # then the receipt is there by the next look, if it is ours
+        since, seen, due, gone = -1, -1, 0.0, False
+        while (now := time.monotonic()) < deadline:
             head = self.rpc.block_number()
-            since = head if since < 0 else since
-            if not gone and head >= since + STUCK_BLOCKS:
-                entry, since = self.replaced(entry), head
-            elif not gone and not self.known(entry):
-                self.push_again(entry)
+            if head != seen or gone or now >= due:
+                seen, due = head, now + QUIET_SECONDS
+                mined = self.receipt(entry)
+                if mined is not None:
+                    self.outbox.settle(entry)
+                    return mined
+                if gone:
+                    self.outbox.settle(entry)
+                    return None
+                gone = self.count("latest") > entry.nonce  # then the receipt is there by the next look, if it is ours
+                since = head if since < 0 else since
+                if not gone and head >= since + STUCK_BLOCKS:
+                    entry, since = self.replaced(entry), head
+                elif not gone and not self.known(entry):
+                    self.push_again(entry)
             time.sleep(pause)
             pause = min(1.25 * pause, SLOW_POLL_SECONDS)
         raise ChainUnavailable(
@@ -180,9 +181,7 @@ class Sender:
 
     def market(self) -> Fees:
         """What the newest block asks for, with the tip that the chain suggests. Raises Refused on a chain without EIP-1559."""
-        newest = self.rpc.block(None)
-        if newest is None:
-            raise malformed(self.rpc.url, "eth_getBlockByNumber")
+        newest = self.rpc.newest()
         if newest.base_fee is None:
             raise Refused(f"the chain at {self.rpc.url} has no base fee", "use a chain with EIP-1559 fees")
         try:
@@ -234,29 +233,13 @@ class Sender:
         assert self.run is not None, "a sender without a run only deploys"
         return self.send(self.run, calldata("FLBRun", name, *values))
 
-    def join(self, payee: Address, invite: Invite = NO_INVITE) -> Mined:
-        """Become a member, paid at `payee`."""
-        return self.invoke("join", payee, (invite.deadline, invite.compact[:32], invite.compact[32:]))
-
-    def leave(self) -> Mined:
-        """Leave."""
-        return self.invoke("leave", self.address)
-
     def remove(self, node: Address) -> Mined:
         """Remove a member."""
         return self.invoke("remove", node)
 
-    def register_dataset(self, root: Digest, records: int) -> Mined:
-        """Commit to a dataset."""
-        return self.invoke("registerDataset", self.address, root, records)
-
     def set_endpoint(self, uri: str, cert_digest: Digest, next_cert_digest: Digest) -> Mined:
         """Publish where the aggregator listens."""
         return self.invoke("setEndpoint", uri, cert_digest, next_cert_digest)
-
-    def set_aggregator(self, aggregator: Address) -> Mined:
-        """Hand over from the next opening on."""
-        return self.invoke("setAggregator", aggregator)
 
     def start(self) -> Mined:
         """Open round 1."""

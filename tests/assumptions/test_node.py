@@ -7,6 +7,7 @@ import pytest
 import requests
 from eth_account import Account
 
+from flb.chain import membership_calls
 from flb.chain.rpc import Rpc
 from flb.errors import ContractRefused
 from flb.merkle import keccak256
@@ -84,7 +85,7 @@ def test_request__whole_run__never_asks_for_a_tag_that_is_not_on_every_chain(
     rpc = Rpc(deployed.rpc.url)
     for sender in (deployed.owner, deployed.aggregator, *deployed.nodes):
         sender.rpc = rpc
-    deployed.nodes[0].join(ZERO_ADDRESS)
+    membership_calls.join(deployed.nodes[0], ZERO_ADDRESS)
     deployed.owner.start()
     deployed.aggregator.roll(a_roll(1))
     reader = deployed.registry(confirmations=2)

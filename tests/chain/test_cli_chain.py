@@ -14,6 +14,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from flb import keystore
+from flb.chain import membership_calls
 from flb.chain.events import from_json
 from flb.chain.rpc import Rpc
 from flb.errors import ChainUnavailable, ChildFailed, ContractRefused, KeystoreError, LostChain, PortTaken
@@ -55,8 +56,8 @@ def test_status__run_from_deploy_to_end__says_where_it_stands(
         return json.loads(out)
 
     node = deployed.nodes[0]
-    node.join(ZERO_ADDRESS)
-    node.register_dataset(Digest(b"\x0d" * 32), 7)
+    membership_calls.join(node, ZERO_ADDRESS)
+    membership_calls.register_dataset(node, node.address, Digest(b"\x0d" * 32), 7)
     said = status()
     assert (said["state"], said["sealed"], said["steps"], said["open"]) == ("not started", 0, STEPS, None)
     assert said["spec"] == "0x" + SPEC.hex()
@@ -91,7 +92,7 @@ def test_status__in_words__names_run_round_and_members(
     assert "not started" in out
     assert "members    0" in out
     assert "flb chain start" in err
-    deployed.nodes[0].join(ZERO_ADDRESS)
+    membership_calls.join(deployed.nodes[0], ZERO_ADDRESS)
     deployed.owner.start()
     code, out, err = flb(capsys, *words, "--deploy-block", deployed.created.block.number)
     assert "open       round 1, step 1, intake closes " in out
@@ -103,7 +104,7 @@ def test_status__in_words__names_run_round_and_members(
 def test_events__run__are_json_lines_that_read_back(
     deployed: Deployed, owner_words: list[object], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    deployed.nodes[0].join(ZERO_ADDRESS)
+    membership_calls.join(deployed.nodes[0], ZERO_ADDRESS)
     deployed.owner.start()
     reader = deployed.registry()
     reader.poll()

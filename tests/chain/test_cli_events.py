@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from flb.chain import abi
+from flb.chain import abi, membership_calls
 from flb.chain.deploy import Settings, create_run
 from flb.chain.rpc import Rpc
 from flb.chain.sender import Sender, calldata
@@ -65,18 +65,18 @@ def test_events__followed_through_a_reorg__names_what_is_gone_and_what_came_inst
     node, other = deployed.nodes
     with following(deployed, "--json", "--link", "https://explorer.example/tx/{tx}") as lines:
         assert until(lines, "EndpointSet")[-1]["round"] == 0
-        node.join(ZERO_ADDRESS)
+        membership_calls.join(node, ZERO_ADDRESS)
         first = until(lines, "NodeJoined")[-1]
         assert first["link"] == "https://explorer.example/tx/" + first["tx"]
         snapshot = deployed.rpc.call("evm_snapshot")
         deployed.owner.start()
-        node.register_dataset(DATA, 7)
+        membership_calls.register_dataset(node, node.address, DATA, 7)
         registered = until(lines, "DatasetRegistered")[-1]
         assert registered["round"] == 1
         assert registered["args"] == {"node": "0x" + node.address.hex(), "root": "0x" + DATA.hex(), "version": 1,
                                       "records": 7}  # fmt: skip
         assert deployed.rpc.call("evm_revert", snapshot)
-        other.join(ZERO_ADDRESS)
+        membership_calls.join(other, ZERO_ADDRESS)
         mine(deployed.rpc, 3)
         rewind, joined = until(lines, "NodeJoined")
         assert (rewind["event"], rewind["args"]) == ("Rewind", {"events": 2})
@@ -135,7 +135,7 @@ def test_status__gas__is_what_the_receipts_say_by_role(
     deployed: Deployed, capsys: pytest.CaptureFixture[str], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    joined = [node.join(ZERO_ADDRESS).gas_used for node in deployed.nodes]
+    joined = [membership_calls.join(node, ZERO_ADDRESS).gas_used for node in deployed.nodes]
     started = deployed.owner.start().gas_used
     rolled = deployed.aggregator.roll(a_roll(1)).gas_used
     said = json.loads(say(capsys, deployed, "status", "--json"))

@@ -124,7 +124,7 @@ def test_simulate__batch__changes_nothing_and_is_right(deployed: Deployed, count
 
 def test_remove__voids_the_invite__and_leaving_does_not(admitted: Deployed) -> None:
     d, held = admitted, invite(admitted, 0)
-    node = replace(d.nodes[0], key=KEYS[0], nonce=None)
+    node = replace(d.nodes[0], key=KEYS[0])
     local.fund(d.rpc, node.address, ether=1)
     membership_calls.join(node, ZERO_ADDRESS, held)
     membership_calls.leave(node, node.address)

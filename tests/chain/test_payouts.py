@@ -11,6 +11,7 @@ import pytest
 
 from flb import keystore, payouts, records
 from flb.chain import membership_calls, payout_calls
+from flb.chain.registry import call_view
 from flb.chain.sender import Sender
 from flb.errors import ContractRefused
 from flb.membership import sign_invite
@@ -240,7 +241,7 @@ def test_activate__record_with_another_root__is_refused_by_the_contract(paying: 
     with pytest.raises(ContractRefused, match="FLBRecordMismatch"):
         payout_calls.activate(d.owner, replace(rolled, payout_root=Digest(b"\x01" * 32)), previous)
     payout_calls.activate(d.owner, rolled, previous)
-    assert payout_calls.read_active(d.rpc, d.run) == (rolled.round, rolled.payout_root)
+    assert call_view(d.rpc, d.run, "payout") == (rolled.round, rolled.payout_root)
     assert payout_calls.read_terms(d.rpc, d.run) == payout_calls.PayoutTerms(
         paying.token, Seconds(ROUND_SECONDS), Seconds(DELAY)
     )

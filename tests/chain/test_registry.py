@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flb import events as chain_events
-from flb.chain import local, registry
+from flb.chain import local, membership_calls, registry
 from flb.chain.deploy import deploy_factory
 from flb.chain.registry import Registry, call_view, find_deploy_block
 from flb.chain.rpc import Rpc
@@ -24,17 +24,15 @@ ROOT = Digest(b"\x0d" * 32)
 def begun(deployed: Deployed) -> Deployed:
     """Both nodes are members with datasets, and round 1 is open."""
     for node in deployed.nodes:
-        node.join(ZERO_ADDRESS)
-        node.register_dataset(ROOT, 7)
+        membership_calls.join(node, ZERO_ADDRESS)
+        membership_calls.register_dataset(node, node.address, ROOT, 7)
     deployed.owner.start()
     return deployed
 
 
 def back_to(deployed: Deployed, snapshot: str) -> None:
-    """Undo the chain's blocks; the senders learn their nonces anew, as after a restart."""
+    """Undo the chain's blocks."""
     assert deployed.rpc.call("evm_revert", snapshot)
-    for sender in (deployed.owner, deployed.aggregator, *deployed.nodes):
-        sender.nonce = None
 
 
 def assert_as_a_fresh_reader(reader: Registry, deployed: Deployed) -> None:
@@ -134,11 +132,11 @@ def test_poll__shorter_chain_after_a_reorg__forgets_the_roll(deployed: Deployed)
 
 def test_poll__longer_chain_after_a_reorg__forgets_the_member(deployed: Deployed) -> None:
     snapshot = deployed.rpc.call("evm_snapshot")
-    deployed.nodes[0].join(ZERO_ADDRESS)
+    membership_calls.join(deployed.nodes[0], ZERO_ADDRESS)
     reader = deployed.registry()
     assert list(reader.poll().members) == [deployed.nodes[0].address]
     back_to(deployed, snapshot)
-    deployed.nodes[1].join(ZERO_ADDRESS)
+    membership_calls.join(deployed.nodes[1], ZERO_ADDRESS)
     mine(deployed.rpc, 5)
     assert list(reader.poll().members) == [deployed.nodes[1].address]
     assert_as_a_fresh_reader(reader, deployed)
@@ -174,7 +172,7 @@ def test_poll__reorg_between_two_requests__keeps_nothing_stale(
 def test_poll__confirmations__believes_what_lies_that_deep(deployed: Deployed) -> None:
     reader = deployed.registry(confirmations=3)
     assert reader.poll() == RunView()
-    deployed.nodes[0].join(ZERO_ADDRESS)
+    membership_calls.join(deployed.nodes[0], ZERO_ADDRESS)
     for _ in range(3):
         assert reader.poll().members == {}
         mine(deployed.rpc, 1)
@@ -182,10 +180,10 @@ def test_poll__confirmations__believes_what_lies_that_deep(deployed: Deployed) -
 
 
 def test_poll__reorg_above_the_confirmed_block__changes_nothing(deployed: Deployed) -> None:
-    deployed.nodes[0].join(ZERO_ADDRESS)
+    membership_calls.join(deployed.nodes[0], ZERO_ADDRESS)
     mine(deployed.rpc, 1)
     snapshot = deployed.rpc.call("evm_snapshot")
-    deployed.nodes[1].join(ZERO_ADDRESS)
+    membership_calls.join(deployed.nodes[1], ZERO_ADDRESS)
     mine(deployed.rpc, 1)
     reader = deployed.registry(confirmations=3)
     seen = reader.poll()
@@ -240,9 +238,9 @@ def test_find_deploy_block__address_without_code__is_lost(rpc: Rpc) -> None:
 
 def test_call_view__member__has_the_slot_of_the_contract(deployed: Deployed) -> None:
     node = deployed.nodes[0]
-    node.join(ZERO_ADDRESS)
-    node.register_dataset(ROOT, 7)
+    membership_calls.join(node, ZERO_ADDRESS)
+    membership_calls.register_dataset(node, node.address, ROOT, 7)
     shown = "0x" + node.address.hex()
     # join and registration count as messages
-    assert call_view(deployed.rpc, deployed.run, "member", shown) == (shown, 2, 1, 1, 0)
+    assert call_view(deployed.rpc, deployed.run, "member", shown) == (node.address, 2, 1, 1, 0)
     assert call_view(deployed.rpc, deployed.run, "windows") == (100, 50, 0, 0)

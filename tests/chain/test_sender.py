@@ -12,6 +12,7 @@ import pytest
 import requests
 
 from flb import events as chain_events
+from flb.chain import membership_calls
 from flb.chain import sender as sender_module
 from flb.chain.fees import MOST_TIP, TIP
 from flb.chain.local import LocalChain
@@ -70,12 +71,15 @@ def test_invoke__each_refusal__has_the_name_and_values_of_the_custom_error(deplo
     owner, aggregator, (node, other) = deployed.owner, deployed.aggregator, deployed.nodes
     assert refused(node.start) == ("FLBUnauthorized", (shown(node),))
     assert refused(lambda: aggregator.roll(a_roll(1))) == ("FLBWrongRound", (1, 0))
-    assert refused(node.leave) == ("FLBNotMember", (shown(node),))
-    node.join(ZERO_ADDRESS)
-    assert refused(lambda: node.join(ZERO_ADDRESS)) == ("FLBAlreadyMember", (shown(node),))
+    assert refused(lambda: membership_calls.leave(node, node.address)) == ("FLBNotMember", (shown(node),))
+    membership_calls.join(node, ZERO_ADDRESS)
+    assert refused(lambda: membership_calls.join(node, ZERO_ADDRESS)) == ("FLBAlreadyMember", (shown(node),))
     assert refused(lambda: owner.remove(other.address)) == ("FLBNotMember", (shown(other),))
-    assert refused(lambda: node.register_dataset(ZERO_DIGEST, 5)) == ("FLBZero", ("root",))
-    assert refused(lambda: node.register_dataset(ROOT, 0)) == ("FLBZero", ("records",))
+    assert refused(lambda: membership_calls.register_dataset(node, node.address, ZERO_DIGEST, 5)) == (
+        "FLBZero",
+        ("root",),
+    )
+    assert refused(lambda: membership_calls.register_dataset(node, node.address, ROOT, 0)) == ("FLBZero", ("records",))
     owner.start()
     assert refused(owner.start) == ("FLBAlreadyStarted", ())
     assert refused(lambda: node.roll(a_roll(1))) == ("FLBUnauthorized", (shown(node),))
@@ -85,22 +89,22 @@ def test_invoke__each_refusal__has_the_name_and_values_of_the_custom_error(deplo
     assert refused(lambda: node.expire(Round(1))) == ("FLBTooEarly", (opening.deadline + GRACE_SECONDS,))
     owner.finish()
     aggregator.roll(a_roll(1))
-    assert refused(lambda: other.join(ZERO_ADDRESS)) == ("FLBFinished", ())
+    assert refused(lambda: membership_calls.join(other, ZERO_ADDRESS)) == ("FLBFinished", ())
 
 
 def test_invoke__every_verb__does_what_its_event_says(deployed: Deployed) -> None:
     owner, aggregator, (node, other) = deployed.owner, deployed.aggregator, deployed.nodes
     payee = Address(b"\x0e" * 20)
     sent = [
-        node.join(payee),
-        other.join(ZERO_ADDRESS),
-        other.register_dataset(ROOT, 12),
+        membership_calls.join(node, payee),
+        membership_calls.join(other, ZERO_ADDRESS),
+        membership_calls.register_dataset(other, other.address, ROOT, 12),
         owner.start(),
         aggregator.roll(a_roll(1)),
         aggregator.set_endpoint("flb.example:7400", ROOT, ROOT),
-        node.leave(),
+        membership_calls.leave(node, node.address),
         owner.remove(other.address),
-        owner.set_aggregator(node.address),
+        owner.invoke("setAggregator", node.address),
     ]
     later(deployed.rpc, 151)
     sent += [other.expire(Round(2)), owner.finish(), node.roll(a_roll(3))]
@@ -136,10 +140,15 @@ def test_invoke__every_verb__does_what_its_event_says(deployed: Deployed) -> Non
 
 def test_send__two_threads__leave_no_nonce_gap(deployed: Deployed) -> None:
     node = deployed.nodes[0]
-    node.join(ZERO_ADDRESS)
+    membership_calls.join(node, ZERO_ADDRESS)
     before = count(deployed.rpc, node.address, "latest")
     with ThreadPoolExecutor(2) as pool:
-        mined = list(pool.map(lambda index: node.register_dataset(Digest(bytes([index + 1]) * 32), 1), range(12)))
+        mined = list(
+            pool.map(
+                lambda index: membership_calls.register_dataset(node, node.address, Digest(bytes([index + 1]) * 32), 1),
+                range(12),
+            )
+        )
     assert len({one.tx for one in mined}) == 12
     assert count(deployed.rpc, node.address, "latest") == before + 12
     reader = deployed.registry()
@@ -167,7 +176,7 @@ def test_send__transaction_that_fails_when_it_is_mined__is_refused(
     owner, node = deployed.owner, deployed.nodes[0]
     starts = [count(by_hand, sender.address, "pending") for sender in (owner, node)]
     with ThreadPoolExecutor(2) as pool:
-        joining = pool.submit(node.join, ZERO_ADDRESS)
+        joining = pool.submit(membership_calls.join, node, ZERO_ADDRESS)
         await_pending(node, starts[1] + 1, joining)
         by_hand.call("evm_mine")
         joining.result(PROMPT_SECONDS)
@@ -178,7 +187,7 @@ def test_send__transaction_that_fails_when_it_is_mined__is_refused(
             push(sender, raw)
 
         monkeypatch.setattr(Sender, "push", together)
-        sending = [pool.submit(owner.remove, node.address), pool.submit(node.leave)]
+        sending = [pool.submit(owner.remove, node.address), pool.submit(membership_calls.leave, node, node.address)]
         await_pending(owner, starts[0] + 1, sending[0])
         await_pending(node, starts[1] + 2, sending[1])
         by_hand.call("evm_mine")
@@ -195,12 +204,12 @@ def test_send__dropped_transaction__leaves_no_gap_for_the_next(
     monkeypatch.setattr(sender_module, "RECEIPT_SECONDS", 0.2)
     node = deployed.nodes[0]
     with pytest.raises(ChainUnavailable, match="is not mined"):
-        node.join(ZERO_ADDRESS)
+        membership_calls.join(node, ZERO_ADDRESS)
     waiting = by_hand.call("eth_getBlockByNumber", "pending", False)["transactions"]
     assert len(waiting) == 1
     assert by_hand.call("hardhat_dropTransaction", waiting[0])
     by_hand.call("evm_setAutomine", True)
-    assert node.join(ZERO_ADDRESS).gas_used > 0
+    assert membership_calls.join(node, ZERO_ADDRESS).gas_used > 0
 
 
 @pytest.mark.parametrize("mined_at_once", [True, False], ids=["mined", "waiting"])
@@ -225,7 +234,7 @@ def test_send__answer_lost_after_the_chain_took_it__is_sent_once(
     before = count(deployed.rpc, deployed.nodes[0].address, "latest")
     with serving(forward) as url:
         node = Sender(Rpc(url), deployed.nodes[0].key, deployed.run)
-        node.join(ZERO_ADDRESS)
+        membership_calls.join(node, ZERO_ADDRESS)
     assert len(cuts) == 1
     assert count(deployed.rpc, node.address, "latest") == before + 1
 
@@ -233,10 +242,10 @@ def test_send__answer_lost_after_the_chain_took_it__is_sent_once(
 def test_send__account_without_coins__says_how_to_fund_it(rpc: Rpc, deployed: Deployed) -> None:
     poor = Sender(rpc, secrets.token_bytes(32), deployed.run)
     with pytest.raises(ContractRefused, match="InsufficientFunds.*flb account fund"):
-        poor.join(ZERO_ADDRESS)
+        membership_calls.join(poor, ZERO_ADDRESS)
     rich = account(rpc)
     rich.run = deployed.run
-    assert rich.join(ZERO_ADDRESS).gas_used < 60_000
+    assert membership_calls.join(rich, ZERO_ADDRESS).gas_used < 60_000
 
 
 @pytest.mark.parametrize(
@@ -254,7 +263,7 @@ def test_send__tip__is_what_the_chain_suggests_within_bounds(
         return json.dumps({"id": 1, **({"result": suggested} if suggested else missing)}).encode()
 
     with serving(forward) as url:
-        mined = Sender(Rpc(url), deployed.nodes[0].key, deployed.run).join(ZERO_ADDRESS)
+        mined = membership_calls.join(Sender(Rpc(url), deployed.nodes[0].key, deployed.run), ZERO_ADDRESS)
     sent = deployed.rpc.call("eth_getTransactionByHash", "0x" + mined.tx.hex())
     assert int(sent["maxPriorityFeePerGas"], 16) == tip
 
@@ -262,15 +271,15 @@ def test_send__tip__is_what_the_chain_suggests_within_bounds(
 def test_send__refused_transaction__costs_no_nonce(deployed: Deployed) -> None:
     node = deployed.nodes[0]
     before = count(deployed.rpc, node.address, "latest")
-    refused(node.leave)
-    node.join(ZERO_ADDRESS)
+    refused(lambda: membership_calls.leave(node, node.address))
+    membership_calls.join(node, ZERO_ADDRESS)
     assert count(deployed.rpc, node.address, "latest") == before + 1
 
 
 def test_send__reorg_took_back_earlier_transactions__learns_the_nonce_anew(deployed: Deployed) -> None:
     node = deployed.nodes[0]
     taken = deployed.rpc.call("evm_snapshot")
-    node.join(ZERO_ADDRESS)
+    membership_calls.join(node, ZERO_ADDRESS)
     assert deployed.rpc.call("evm_revert", taken)
-    node.join(ZERO_ADDRESS)
-    assert node.nonce == count(deployed.rpc, node.address, "latest") == 1
+    membership_calls.join(node, ZERO_ADDRESS)
+    assert count(deployed.rpc, node.address, "latest") == 1

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from flb import keystore
-from flb.chain import local
+from flb.chain import local, membership_calls
 from flb.chain.sender import Sender
 from flb.membership import invite_from_text
 from flb.types import ZERO_ADDRESS
@@ -155,7 +155,7 @@ def test_node__removed_by_the_owner__stays_away(started: Federation, tmp_path: P
     assert started.owner is not None
     node = Sender(started.rpc(), key(started, "node-2"), started.owner.run)
     local.fund(started.rpc(), node.address)
-    node.join(ZERO_ADDRESS, invite_from_text(started.invite("node-2") or ""))
+    membership_calls.join(node, ZERO_ADDRESS, invite_from_text(started.invite("node-2") or ""))
     started.owner.remove(node.address)
     code, sentence = daemon(started, "node-2", {}, tmp_path)
     assert code == 17 and "left the run or was removed" in sentence

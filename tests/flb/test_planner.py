@@ -7,7 +7,7 @@ import pytest
 
 from flb import planner
 from flb.errors import Refused
-from flb.spec import RunSpec, ScoringSpec, TrainingSpec
+from flb.spec import RunSpec, TrainingSpec
 from flb.types import TensorSpec
 from tests.sim import small_spec
 
@@ -87,10 +87,3 @@ def test_plan_pay__delay__is_what_the_ring_holds(changes: dict[str, object], exp
 def test_plan_pay__what_the_contract_would_refuse__is_refused(changes: dict[str, object], words: str) -> None:
     with pytest.raises(Refused, match=words):
         pay(**changes)
-
-
-def test_warnings__historic_rule__says_its_weaknesses() -> None:
-    assert planner.warnings(made()) == ()
-    historic = made(scoring=ScoringSpec("uploads_bytes_examples", "0"))
-    assert [word for text in planner.warnings(historic) for word in ("repetition", "size", "declares") if word in text]
-    assert len(planner.warnings(historic)) == 3

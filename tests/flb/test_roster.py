@@ -189,7 +189,7 @@ def test_fold__payouts__are_the_newest_root_the_cancelled_rounds_and_the_sums() 
         chain.ChainAdmitterSet(place(7), node),
     ])  # fmt: skip
     assert (view.payout_round, view.payout_root, view.cancelled) == (3, E, {2})
-    assert (view.claimed, view.admitter) == ({node: 5 + 2**200}, node)
+    assert view.claimed == {node: 5 + 2**200}
 
 
 def events_of_few() -> st.SearchStrategy[list[chain.ChainEvent]]:
@@ -239,6 +239,15 @@ def test_fold__every_roster__is_the_membership_before_its_block(events: list[cha
             opening = roster.apply(roster.fold(events[:index]), event).opening
             assert opening is not None
             assert opening.roster == tuple(sorted(before.members.values(), key=lambda m: m.node))
+
+
+def test_fold__view__keeps_what_the_newest_block_changed_alone() -> None:
+    one, two = members(8)[0].node, members(8)[1].node
+    view = roster.fold([joined(1, 0), joined(2, 1), chain.ChainNodeLeft(place(2), one)])
+    assert (view.before.keys(), view.before[two]) == ({one, two}, None)
+    member = view.before[one]
+    assert member is not None and member.node == one
+    assert roster.fold([chain.ChainClaimed(place(3), two, two, 1)], view).before == {}
 
 
 def test_fold__openings_without_a_change_between_them__share_one_roster() -> None:

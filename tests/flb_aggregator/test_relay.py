@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flb.errors import BadMessage, Busy, ChainUnavailable, ContractRefused
+from flb.errors import BadMessage, Busy, ChainUnavailable, ContractRefused, Unavailable
 from flb.identity import address_of
 from flb.membership import Kind, Status, sign_invite
 from flb.types import Digest, Domain, Seconds
@@ -120,6 +120,28 @@ def test_submit__none_or_too_many__is_refused(tmp_path: Path) -> None:
     for count in (0, MOST_MESSAGES + 1):
         with pytest.raises(BadMessage, match="send 1 to 16"):
             asyncio.run(made.submit([message(0)] * count, PEER))
+
+
+def test_submit__more_than_may_wait__takes_none_and_charges_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relays, "MOST_WAITING", 3)
+    made = relay(tmp_path, MemorySlots())
+    asyncio.run(made.submit([message(0), message(1)], PEER))
+    charged = dict(made.budget.spent)
+    with pytest.raises(Unavailable, match="too many messages wait for the chain"):
+        asyncio.run(made.submit([message(2), message(3)], PEER))
+    assert made.waiting == [message(0), message(1)] and made.budget.spent == charged
+    assert asyncio.run(made.submit([message(2)], PEER)) == [Outcome("accepted")]
+
+
+def test_submit__spending_cannot_be_written_down__takes_none(tmp_path: Path) -> None:
+    made = relay(tmp_path / "gone", MemorySlots())
+    with pytest.raises(Unavailable, match="cannot write down what it spends"):
+        asyncio.run(made.submit([message(0)], PEER))
+    assert made.waiting == []
+    (tmp_path / "gone").mkdir()
+    assert asyncio.run(made.submit([message(0)], PEER)) == [Outcome("accepted")]
 
 
 def test_submit__the_same_again__is_charged_once(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def updates_of(record: Digest) -> tuple[Digest, ...]:
 
 def needed(view: RunView, keep: int | None, **works: Work) -> set[Digest]:
     state = State(SPEC.rounds, works={(Round(int(name[1:])), digest(name)): work for name, work in works.items()})
-    return retention.needed(view, state, updates_of, keep)
+    return retention.needed(view, state, updates_of, keep, lambda record: ())
 
 
 def test_needed__policy_all__keeps_every_update_of_a_record() -> None:

@@ -48,7 +48,8 @@ class Endpoint:
                 return "0x60"
             case "eth_getBlockByNumber":
                 number = self.height if params[0] == "latest" else int(params[0], 16)
-                return {"number": hex(number), "hash": f"0x{number:064x}"} if number <= self.height else None
+                header = {"number": hex(number), "hash": f"0x{number:064x}", "timestamp": hex(number)}
+                return header if number <= self.height else None
             case "eth_getLogs" if "fromBlock" in params[0]:
                 blocks = int(params[0]["toBlock"], 16) - int(params[0]["fromBlock"], 16) + 1
                 self.ranges.append(blocks)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was written down is there after a restart, in order, until it is settled."""
 
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,3 +66,15 @@ def test_add__page_damaged_on_disk__is_corrupt(tmp_path: Path) -> None:
     path.write_bytes(held[:4096] + b"\xff" * (len(held) - 4096))
     with pytest.raises(CorruptStore, match=r"outbox cannot be written .*malformed"):
         Outbox(path).add(entry(8, attempt(2)))
+
+
+def test_pending__fee_that_is_no_number__is_corrupt(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite"
+    outbox = Outbox(path)
+    outbox.add(entry(7, attempt(1)))
+    other = sqlite3.connect(path)
+    with other:
+        other.execute("UPDATE attempts SET most = 'much'")
+    other.close()
+    with pytest.raises(CorruptStore, match="the outbox cannot be read"):
+        outbox.pending(31337, ACCOUNT)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from eth_abi.abi import encode
 
-from flb.chain import local
+from flb.chain import local, membership_calls
 from flb.chain.deploy import Settings, create_run
 from flb.chain.refusal import fault
 from flb.chain.registry import Registry, call_view, find_deploy_block
@@ -102,7 +102,7 @@ GOOD: dict[str, Any] = {
     "eth_chainId": "0x7a69",
     "eth_blockNumber": "0x5",
     "eth_getCode": "0x60",
-    "eth_getBlockByNumber": {"number": "0x5", "hash": WORD, "baseFeePerGas": "0x1"},
+    "eth_getBlockByNumber": {"number": "0x5", "hash": WORD, "baseFeePerGas": "0x1", "timestamp": "0x1"},
     "eth_getLogs": [],
     "eth_estimateGas": "0x5208",
     "eth_maxPriorityFeePerGas": "0x3b9aca00",
@@ -121,7 +121,7 @@ USES: dict[str, Callable[[Rpc], object]] = {
     "poll": lambda rpc: Registry(rpc, Domain(31337, RUN), 0).poll(),
     "find_deploy_block": lambda rpc: find_deploy_block(rpc, RUN),
     "call_view": lambda rpc: call_view(rpc, RUN, "spec"),
-    "join": lambda rpc: Sender(rpc, b"\x01" * 32, RUN).join(RUN),
+    "join": lambda rpc: membership_calls.join(Sender(rpc, b"\x01" * 32, RUN), RUN),
     "create_run": lambda rpc: create_run(Sender(rpc, b"\x01" * 32), RUN, SETTINGS),
     "fund": lambda rpc: local.fund(rpc, RUN),
 }
@@ -131,10 +131,10 @@ READ = {
     "poll": {"eth_chainId", "eth_blockNumber", "eth_getCode", "eth_getBlockByNumber", "eth_getLogs"},
     "find_deploy_block": {"eth_blockNumber", "eth_getCode"},
     "call_view": {"eth_call"},
-    "join": {"eth_estimateGas", "eth_getBlockByNumber", "eth_getTransactionCount", "eth_chainId",
+    "join": {"eth_estimateGas", "eth_getBlockByNumber", "eth_getTransactionCount", "eth_chainId", "eth_blockNumber",
              "eth_getTransactionReceipt"},
     "create_run": {"eth_getCode", "eth_estimateGas", "eth_getBlockByNumber", "eth_getTransactionCount", "eth_chainId",
-                   "eth_getTransactionReceipt"},
+                   "eth_blockNumber", "eth_getTransactionReceipt"},
     "fund": {"eth_chainId", "eth_accounts"},
 }  # fmt: skip
 """The methods whose answers a use reads."""
@@ -179,7 +179,7 @@ def test_call__malformed_result_of_any_method__is_an_error_of_ours(use: str) -> 
 @pytest.mark.e2e
 def test_send__chain_without_base_fee__is_refused_for_good() -> None:
     with (
-        serving(spoken({**GOOD, "eth_getBlockByNumber": {"number": "0x5", "hash": WORD}})) as url,
+        serving(spoken({**GOOD, "eth_getBlockByNumber": {"number": "0x5", "hash": WORD, "timestamp": "0x1"}})) as url,
         pytest.raises(Refused, match="use a chain with EIP-1559 fees"),
     ):
         USES["join"](Rpc(url))

@@ -41,6 +41,23 @@ def test_by_size__any_shares__sizes_in_proportion_or_refused(records: int, share
     assert all(abs(len(part) - records * share / sum(shares)) <= 1 for part, share in zip(parts, shares, strict=True))
 
 
+def test_partition__no_node__refused() -> None:
+    for call in (
+        lambda: iid.partition(10, 0, 1),
+        lambda: by_size.partition(10, [], 1),
+        lambda: by_column.partition(TOPICS, 0),
+        lambda: dirichlet.partition(TOPICS, 0, 1.0, 1),
+    ):
+        with pytest.raises(Refused, match="a partition over 0 nodes: choose at least 1"):
+            call()
+
+
+@pytest.mark.parametrize("share", [0, -1])
+def test_by_size__share_below_one__refused(share: int) -> None:
+    with pytest.raises(Refused, match=f"a share of {share}: give each node at least 1"):
+        by_size.partition(10, [3, share], 1)
+
+
 def test_by_column__groups__whole_and_level() -> None:
     parts = by_column.partition(TOPICS, 2)
     assert covers(parts, 110) and [len(part) for part in parts] == [60, 50]

@@ -36,7 +36,13 @@ def test_capped_examples__claim_beyond_the_cap__scores_the_weight() -> None:
 def test_uploads_bytes_examples__claim__counts_in_full_with_the_size() -> None:
     (first,) = admitted(1)
     assert uploads_bytes_examples.scores([first], SPEC) == {first.node: 1000 + 10**9}
-    assert len(uploads_bytes_examples.WEAKNESSES) == 3
+
+
+def test_weaknesses__historic_rule__says_three_and_the_capped_one_none() -> None:
+    assert scoring.WEAKNESSES["capped_examples"] == ()
+    historic = scoring.WEAKNESSES["uploads_bytes_examples"]
+    assert [word for text in historic for word in ("repetition", "size", "declares") if word in text]
+    assert len(historic) == 3
 
 
 @pytest.mark.parametrize("rule", specs.RULES)
