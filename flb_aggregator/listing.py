@@ -4,7 +4,6 @@
 from functools import lru_cache
 
 from flb import records
-from flb.down import encodes
 from flb.errors import FLBError
 from flb.events import ChainRoundRolled
 from flb.roster import RunView
@@ -28,7 +27,7 @@ def listed(digest: Digest, spec: RunSpec, view: RunView, blobs: BlobStore, membe
     if any(digest in (roll.record_digest, roll.adapter_digest) for roll in view.rolls):
         return True
     # a stranger's question must not cost a decoded record a round where no step travels encoded
-    if encodes(spec) and any(digest in of_step(blobs, roll.record_digest) for roll in view.rolls):
+    if spec.encodes_steps and any(digest in of_step(blobs, roll.record_digest) for roll in view.rolls):
         return True
     return any(digest in updates(roll, spec, blobs, member) for roll in view.rolls)
 

@@ -122,7 +122,7 @@ class Printer:
             return
         for number, event in islice(with_rounds(now), kept, None):
             line = described(event, number, self.link)
-            print(json.dumps(line) if self.as_json else worded(event, line, self.token))
+            print(json.dumps(line) if self.as_json else worded(line, self.token))
         self.printed = list(now)
         sys.stdout.flush()
 
@@ -166,16 +166,26 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
-def worded(event: ChainEvent, line: dict[str, Any], token: Token | None) -> str:
+def utc(seconds: int) -> str:
+    """A time of the chain for people."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def amount_of(token: Token | None, amount: int) -> str:
+    """An amount for people, in the token or, where it is not known, in its smallest unit."""
+    return token.shown(amount) if token else f"{amount} of the smallest unit"
+
+
+def worded(line: dict[str, Any], token: Token | None) -> str:
     """An event for people: block, round, name, and every field by its name; the explorer's address or the hash last."""
     words = []
     for name, value in line["args"].items():
         if name == "round":
             continue
         if name == "amount":
-            value = token.shown(value) if token else f"{value} of the smallest unit"
+            value = amount_of(token, value)
         elif name == "deadline":
-            value = f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M:%S} UTC"
+            value = utc(value)
         elif name == "reason":
             value = line["error"]
         elif isinstance(value, bool):

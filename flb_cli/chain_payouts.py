@@ -30,12 +30,11 @@ def register(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
 
 def activate(arguments: argparse.Namespace) -> int:
     """Activate the newest due payout. Raises Unavailable where none is."""
-    from datetime import UTC, datetime
-
     from flb.chain import payout_calls
     from flb.chain.rpc import Rpc
     from flb.roster import fold
     from flb.types import Domain
+    from flb_cli.chain_events import utc
     from flb_cli.claim import due_payouts, sender_of
     from flb_cli.verify import read_chain
 
@@ -46,8 +45,7 @@ def activate(arguments: argparse.Namespace) -> int:
     if not due:
         remedy = "flb scores shows what nodes earned"
         if waiting:
-            when = datetime.fromtimestamp(terms.due(waiting[0]), UTC)
-            remedy = f"that of round {waiting[0].round} is due at {when:%Y-%m-%d %H:%M:%S} UTC"
+            remedy = f"that of round {waiting[0].round} is due at {utc(terms.due(waiting[0]))}"
         raise Unavailable("no payout is due", remedy)
     sender = sender_of(rpc, arguments.contract, arguments)
     mined = payout_calls.activate(sender, due[-1], view.openings[due[-1].round].previous)

@@ -5,7 +5,6 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from flb.events import ChainAdmitterSet, ChainAggregatorSet
@@ -38,7 +37,7 @@ def status(arguments: argparse.Namespace) -> int:
     from flb.chain.registry import call_view
     from flb_cli.cache import cache_folder
     from flb_cli.chain import reader
-    from flb_cli.chain_events import read_token
+    from flb_cli.chain_events import amount_of, read_token
 
     rpc, registry = reader(arguments)
     views = {name: call_view(rpc, arguments.contract, name) for name in VIEWS}
@@ -57,7 +56,7 @@ def status(arguments: argparse.Namespace) -> int:
         print(line)
     payout = result["payout"]
     if payout:
-        claimed = token.shown(payout["claimed"]) if token else f"{payout['claimed']} of the smallest unit"
+        claimed = amount_of(token, payout["claimed"])
         active = f"round {payout['round']} is active" if payout["round"] else "none is active yet"
         print(f"payouts    {active}, {claimed} claimed, token {payout['token']}")
     for role, cost in result["gas"].items():
@@ -70,7 +69,7 @@ def status(arguments: argparse.Namespace) -> int:
 
 def worded(result: dict[str, Any]) -> Iterable[str]:
     """The first lines for people."""
-    from flb_cli.chain_events import printable
+    from flb_cli.chain_events import printable, utc
 
     yield f"run        {result['run']} on chain {result['chain_id']}, {result['state']}"
     yield f"head       block {result['block']}"
@@ -90,11 +89,6 @@ def worded(result: dict[str, Any]) -> Iterable[str]:
     yield f"members    {len(result['members'])}"
     for member in result["members"]:
         yield f"  {member['node']}  {member['records']} records"
-
-
-def utc(seconds: int) -> str:
-    """A time of the chain for people."""
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def described(registry: "Registry", views: dict[str, Any]) -> dict[str, Any]:

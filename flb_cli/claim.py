@@ -10,7 +10,6 @@ import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,6 +121,7 @@ def claimable(material: "Material", view: "RunView", terms: "PayoutTerms", rpc: 
     claim, Unavailable with the time from which there is."""
     from flb import payouts, standard_tree
     from flb.chain.payout_calls import read_claimed, read_time
+    from flb_cli.chain_events import utc
     from flb_cli.scores import fetch_record
 
     paid = read_claimed(rpc, material.domain.run, node)
@@ -141,10 +141,9 @@ def claimable(material: "Material", view: "RunView", terms: "PayoutTerms", rpc: 
     for later in waiting:
         earned = next((row.payout for row in fetch_record(material, later).standings if row.node == node), 0)
         if earned > paid:
-            when = datetime.fromtimestamp(terms.due(later), UTC)
             raise Unavailable(
                 f"{earned - paid} for node 0x{node.hex()} wait for the payout of round {later.round}",
-                f"claim them from {when:%Y-%m-%d %H:%M:%S} UTC on",
+                f"claim them from {utc(terms.due(later))} on",
             )
     raise Refused(
         f"there is nothing to claim for node 0x{node.hex()}; it has had {paid}", "flb scores shows what it earned"

@@ -94,7 +94,7 @@ def test_upload__medium_broken_under_the_flush__gives_no_receipt_and_keeps_nothi
 
 def test_download__strangers__share_a_few_streams_and_members_get_theirs(served: Served, tmp_path: Path) -> None:
     served.service.host_streams = Held(1)
-    big = served.daemon.blobs.put(bytes(8 << 20))
+    big = served.daemon.blobs.put(bytes(48 << 20))  # more than the windows of a caller that reads nothing take
     served.service.listed_path = lambda raw, member: served.daemon.blobs.path(big)  # type: ignore[method-assign]
     uplink = Sender(served).uplink
     slow = uplink.stub.DownloadBlob(pb.DownloadBlobRequest(digest=big))
