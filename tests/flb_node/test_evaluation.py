@@ -215,6 +215,28 @@ def test_add__more_than_there_is_time_for__the_newest_and_the_half_measured_stay
     assert sum("no time between rounds" in line for line in node.lines) == 3
 
 
+def test_waiting__adapters_that_are_still_to_be_measured__named(tmp_path: Path, adapters: list[Digest]) -> None:
+    node = Node(tmp_path, dict.fromkeys(adapters, figures(1.0)))
+    for step, adapter in enumerate(adapters):
+        node.add(step, adapter)
+    assert node.evaluation.waiting() == set(adapters)
+    for _ in range(4):
+        node.evaluation.advance(lambda: True, math.inf)
+    assert node.evaluation.waiting() == set(adapters[1:]) and evaluation.NoEvaluation().waiting() == set()
+
+
+def test_advance__blob_gone__told_and_goes_on(tmp_path: Path, adapters: list[Digest]) -> None:
+    node = Node(tmp_path, dict.fromkeys(adapters, figures(1.0)))
+    for step, adapter in enumerate(adapters[:2]):
+        node.add(step, adapter)
+    node.evaluation.advance(lambda: True, math.inf)
+    node.blobs.delete_others(set(), math.inf)  # the first is half measured, the second waits
+    assert not node.evaluation.advance(lambda: False, math.inf)
+    told = [line for line in node.lines if "was not measured" in line]
+    assert [line.split(":")[0] for line in told] == ["step 0", "step 1"]
+    assert not (tmp_path / "metrics.jsonl").exists() and not (tmp_path / "best.json").exists()
+
+
 def test_evaluation__no_model_loaded__nothing(tmp_path: Path, adapters: list[Digest]) -> None:
     node = Node(tmp_path, {})
     node.evaluation.measure = None
