@@ -232,9 +232,7 @@ class Rounds(TrainerCallback):  # type: ignore[misc]
         weights = self.node.lora.weights
         adapter_weights.put(weights, self.work.adapter)
         self.placed = adapter_weights.read(weights)
-        for name, weight in weights.items():
-            weight.requires_grad_(name in self.work.trainable)
-            weight.grad = None
+        adapter_weights.let_train(weights, self.work.trainable)
         if optimizer is not None:
             getattr(optimizer, "optimizer", optimizer).state.clear()  # accelerate wraps it
 

@@ -21,10 +21,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedTokenizerBase
 
 from flb.delta import Float32
-from flb.errors import BadContainer, ConfigError, WrongBaseModel
+from flb.errors import ConfigError, WrongBaseModel
 from flb.spec import LoraSpec, TrainingSpec
 from flb.types import TensorSpec
 from flb_node import (
+    adapter_weights,
     base,
     compute_dtype,
     fedprox,
@@ -124,7 +125,7 @@ class LocalTrainer:
                 self._put(adapter, trainable)  # trl has cast the adapter to bfloat16
             trainer.train()
         self.model.eval()
-        values = {name: weight.detach().cpu().numpy().copy() for name, weight in self.weights.items()}
+        values = adapter_weights.read(self.weights)
         check_finite(float(np.max([np.abs(value).max() for value in values.values()])), planned, "adapter")
         if keep and kept:
             optimizer_state.write(kept, step, optimizer_state.taken(trainer.optimizer, self.weights, before))
@@ -151,18 +152,10 @@ class LocalTrainer:
         return self._dataset[1]
 
     def _put(self, adapter: Mapping[str, Float32], trainable: frozenset[str]) -> None:
-        if set(adapter) != set(self.weights) or not trainable <= set(self.weights):
-            raise BadContainer("the adapter has other tensors than this run", "fetch the adapter that the chain names")
-        for name, weight in self.weights.items():
-            if adapter[name].shape != tuple(weight.shape):
-                raise BadContainer(
-                    f"tensor {name} of the adapter has shape {adapter[name].shape}, not {tuple(weight.shape)}",
-                    "fetch the adapter that the chain names",
-                )
-            weight.grad = None
+        adapter_weights.let_train(self.weights, trainable)
+        for weight in self.weights.values():
             weight.data = weight.data.float()
-            weight.data.copy_(torch.from_numpy(np.array(adapter[name], dtype=np.float32)))
-            weight.requires_grad_(name in trainable)
+        adapter_weights.put(self.weights, adapter)
 
 
 def load(
@@ -182,8 +175,10 @@ def load(
 
     `dtype` is float32, bfloat16 or auto (one step of each is timed, the faster is kept); `bits` 8, 4 or None quantizes
     the base; `checkpointing` computes activations twice instead of keeping them; `runs_code` is `base.load_model`'s;
-    `chat_template` is a file that takes the place of the tokenizer's own. Raises DatasetError for that, ModelMissing, WrongBaseModel (not loadable, or another shape of adapter than `tensors`), ConfigError for an
-    absent device, OutOfMemory.
+    `chat_template` is a file that takes the place of the tokenizer's own.
+
+    Raises DatasetError for that, ModelMissing, WrongBaseModel (not loadable, or another shape of adapter than
+    `tensors`), ConfigError for an absent device, OutOfMemory.
     """
     assert dtype in compute_dtype.CHOICES, f"dtype is {dtype!r}"
     base.use_configured_threads()
@@ -202,8 +197,9 @@ def load(
     if model is None or loaded != dtype:
         model = None
         model = _attach(base_dir, dtype, place, lora, seed, bits, runs_code)
-    weights = _adapter_weights(model)
-    _compare(weights, tensors, base_dir)
+    weights = adapter_weights.weights_of(model)
+    remedy = "set model.model_path to the model that the operator named"
+    adapter_weights.compare_tensors(weights, tensors, f"the base model in {base_dir}", remedy)
     gc.collect()
     gc.freeze()  # the model stays for good; walking it in each round's collection takes a quarter of a second
     return LocalTrainer(model, tokenizer, weights, place.device, dtype, measured, bits, checkpointing)
@@ -234,27 +230,3 @@ def _attach(
         ) from error
     quantization.keep_unpacked(model)
     return tuned
-
-
-def _adapter_weights(model: PeftModel) -> dict[str, torch.nn.Parameter]:
-    """Parameters of the adapter by their names in peft's files, which leave the adapter's own name out."""
-    weights = {}
-    for name, weight in model.named_parameters():
-        for factor in (".lora_A.", ".lora_B."):
-            if factor in name:
-                weights[name.replace(f"{factor}default.", factor)] = weight
-    return dict(sorted(weights.items()))
-
-
-def _compare(weights: Mapping[str, torch.nn.Parameter], tensors: Sequence[TensorSpec], base_dir: Path) -> None:
-    """Raise WrongBaseModel for the first tensor, by name, that model and run spec don't share."""
-    wanted = {tensor.name: tensor.shape for tensor in tensors}
-    for name in sorted(set(wanted) | set(weights)):
-        here = tuple(weights[name].shape) if name in weights else None
-        there = wanted.get(name)
-        if here != there:
-            raise WrongBaseModel(
-                f"the base model in {base_dir} does not fit the run spec: adapter tensor {name} is "
-                f"{here or 'absent'} here and {there or 'absent'} there",
-                "set model.model_path to the model that the operator named",
-            )
