@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -120,18 +121,19 @@ def run(path: Path) -> int:
     lock = lock_folder(folder)
     key = open_key(config)
     records = map(data.record_bytes, examples)
+    ending = ExitStack()
     daemon = build(
         config, run_of_config, key, records, folder, stop, wake, held_out,
-        lambda spec, status, measured: make_trainer(config, spec, examples, status, stop, measured),
+        lambda spec, status, measured: make_trainer(config, spec, examples, status, stop, measured, ending),
     )  # fmt: skip
     try:
         daemon.run()
     except Stopped:
         pass
     finally:
-        if daemon.uplink is not None:
-            daemon.uplink.close()
+        daemon.disconnect()
         daemon.evaluation.close()
+        ending.close()
         lock.close()
     log("stopped" if stop.is_set() else "done")
     return 0
@@ -222,8 +224,9 @@ def make_trainer(
     status: StatusFile,
     stop: threading.Event,
     measured: Evaluation | None,
+    ending: ExitStack,
 ) -> Train:
-    """Check the base model, load it once, and return the function that trains a step."""
+    """Check the base model, load it once, and return the function that trains a step; `ending` ends what it starts."""
     path = require(config.model.model_path, "model.model_path", "name the folder of the base model")
     base_model.check(path, spec.base)
     tokens.check_context(path, spec.training.max_length)
@@ -241,11 +244,15 @@ def make_trainer(
         trainer.load, path, spec.lora, spec.tensors, device_map=config.model.device_map, dtype=config.model.dtype,
         seed=spec.training.seed, bits=config.model.quantization, checkpointing=config.training.gradient_checkpointing,
         runs_code=runs_code, chat_template=config.dataset.chat_template,
+        cache=TokenCache(config.client.workdir / "tokens", tokenizer_digest(path)), packing=config.training.packing,
     )  # fmt: skip
-    together = ranks.start(load_here, config.client.processes, spec.training) if config.client.processes > 1 else None
-    local = together.local if together else load_here()
-    local.cache = TokenCache(config.client.workdir / "tokens", tokenizer_digest(path))
-    local.packing = config.training.packing
+    if config.client.processes > 1:
+        together = ranks.start(load_here, config.client.processes, spec.training, examples)
+        ending.callback(together.close)
+        local, train_step = together.local, together.train
+    else:
+        local = load_here()
+        train_step = partial(local.train, examples)
     quantized = f" from {local.quantization} bits" if local.quantization else ""
     log(
         f"loaded the base model in {time.monotonic() - started:.1f} s, computing in {local.dtype}{quantized} on {local.device}"
@@ -262,10 +269,9 @@ def make_trainer(
 
     def train(adapter: Tensors, names: frozenset[str], seed: int, step: Step) -> Tensors:
         watch.begin()
-        trained = (together or local).train(
-            examples, adapter, names, spec.training, seed, on_step,
-            step=step - 1, steps=spec.rounds.steps, kept=kept,
-        )  # fmt: skip
+        trained = train_step(
+            adapter, names, spec.training, seed, on_step, step=step - 1, steps=spec.rounds.steps, kept=kept
+        )
         log(f"trained {len(trained.losses)} steps in {trained.seconds:.1f} s, loss {trained.losses[-1]:.4f}")
         return trained.adapter
 

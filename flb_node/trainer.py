@@ -74,7 +74,7 @@ class LocalTrainer:
     cache: TokenCache | None = None
     """Where tokens are kept for the next start."""
     packing: bool = False
-    """Whether examples share rows of `max_length` tokens; set before the first training."""
+    """Whether examples share rows of `max_length` tokens."""
     _dataset: tuple[tuple[Sequence[Example], str, int], Dataset] | None = None
 
     def train(
@@ -170,12 +170,14 @@ def load(
     checkpointing: bool = False,
     runs_code: bool = False,
     chat_template: Path | None = None,
+    cache: TokenCache | None = None,
+    packing: bool = False,
 ) -> LocalTrainer:
     """Load the base model from `base_dir` and put `lora` on it; `tensors` are the names and shapes of the run spec.
 
     `dtype` is float32, bfloat16 or auto (one step of each is timed, the faster is kept); `bits` 8, 4 or None quantizes
     the base; `checkpointing` computes activations twice instead of keeping them; `runs_code` is `base.load_model`'s;
-    `chat_template` is a file that takes the place of the tokenizer's own.
+    `chat_template` is a file that takes the place of the tokenizer's own; `cache` and `packing` are `LocalTrainer`'s.
 
     Raises DatasetError for that, ModelMissing, WrongBaseModel (not loadable, or another shape of adapter than
     `tensors`), ConfigError for an absent device, OutOfMemory.
@@ -202,7 +204,7 @@ def load(
     adapter_weights.compare_tensors(weights, tensors, f"the base model in {base_dir}", remedy)
     gc.collect()
     gc.freeze()  # the model stays for good; walking it in each round's collection takes a quarter of a second
-    return LocalTrainer(model, tokenizer, weights, place.device, dtype, measured, bits, checkpointing)
+    return LocalTrainer(model, tokenizer, weights, place.device, dtype, measured, bits, checkpointing, cache, packing)
 
 
 def _attach(

@@ -2,6 +2,7 @@
 """The node's own trainer, from a config and a run spec to a trained adapter."""
 
 import threading
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         run = config.chain.run or "0x" + "11" * 20
         config = replace(config, client=replace(config.client, workdir=tmp_path), chain=replace(config.chain, run=run))
         status = StatusFile(tmp_path / "status.json", lambda text: None)
-        return app.make_trainer(config, spec, EXAMPLES, status, threading.Event(), None)
+        return app.make_trainer(config, spec, EXAMPLES, status, threading.Event(), None, ExitStack())
 
     return make
 

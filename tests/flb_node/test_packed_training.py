@@ -33,8 +33,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained(folder: Path, tokens: Path, packing: bool) -> tuple[LocalTrainer, dict[str, Float32], tuple[float, ...]]:
     tensors = layout.adapter_tensors(layout.resolve(base_model.tensors(folder), LORA.target_modules), LORA.r)
-    local = trainer.load(folder, LORA, tensors, device_map="cpu", dtype="float32", seed=0)
-    local.cache, local.packing = TokenCache(tokens, tokenizer_digest(folder)), packing
+    cache = TokenCache(tokens, tokenizer_digest(folder))
+    local = trainer.load(folder, LORA, tensors, device_map="cpu", dtype="float32", seed=0, cache=cache, packing=packing)
     zero = {one.name: np.concatenate(list(adapter_zero.blocks(one, 7))).reshape(one.shape) for one in tensors}
     done = local.train(EXAMPLES, zero, frozenset(zero), TRAINING, 1, lambda *_: None)
     return local, done.adapter, done.losses

@@ -50,12 +50,12 @@ def main() -> None:
         load, folder, lora, tensors, device_map="cpu", dtype="float32", seed=0, chat_template=template
     )  # fmt: skip
     alone = single.train(ready(), zero)
-    together = ranks.start(ready, 2, single.TRAINING)
+    together = ranks.start(ready, 2, single.TRAINING, single.EXAMPLES)
     seen: list[int] = []
 
     def train(training: Any) -> Any:
         note = lambda step, *_: seen.append(step)  # noqa: E731
-        return together.train(single.EXAMPLES, zero, frozenset(zero), training, 1, note, step=0, steps=1)
+        return together.train(zero, frozenset(zero), training, 1, note, step=0, steps=1)
 
     rounds = [train(single.TRAINING)]
     failed = ended = ""
