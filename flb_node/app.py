@@ -31,7 +31,7 @@ from flb.roster import RunView
 from flb.spec import RunSpec
 from flb.store import BlobStore, lock_folder
 from flb.types import ZERO_ADDRESS, Address, Digest, Domain, Step
-from flb_node import commitment, data, dataset_source, evaluation, remote_code, tokens
+from flb_node import commitment, data, dataset_source, evaluation, packing, remote_code, tokens
 from flb_node.daemon import Daemon
 from flb_node.entrance import Entrance
 from flb_node.evaluation import Evaluation, HeldOut
@@ -109,6 +109,7 @@ def run(path: Path) -> int:
     """Run a node from a config file until its run is finished or it is told to stop. Raises FLBError."""
     config = load(path)
     refuse_off_chain(config)
+    packing.check(config.training.packing, config.client.processes)
     stop, wake = threading.Event(), threading.Event()
     handle_signals(stop, wake)
     assert_ieee()
@@ -227,6 +228,7 @@ def make_trainer(
     ending: ExitStack,
 ) -> Train:
     """Check the base model, load it once, and return the function that trains a step; `ending` ends what it starts."""
+    packing.check(config.training.packing, config.client.processes, spec.training.objective)
     path = require(config.model.model_path, "model.model_path", "name the folder of the base model")
     base_model.check(path, spec.base)
     tokens.check_context(path, spec.training.max_length)
@@ -236,8 +238,6 @@ def make_trainer(
     from flb_node import ranks, trainer
     from flb_node.watch import open_watch
 
-    if config.client.processes > 1 and config.training.packing:
-        raise ConfigError("training.packing works in one process", "set client.processes to 1, or packing to false")
     watch = open_watch(config.client, spec, status, measured, log, f"flb-{run_address(config).hex()[:12]}")
     started = time.monotonic()
     load_here = partial(
@@ -258,7 +258,8 @@ def make_trainer(
         f"loaded the base model in {time.monotonic() - started:.1f} s, computing in {local.dtype}{quantized} on {local.device}"
     )
 
-    watch.loaded(local.model, local.tokenizer, local.weights, examples)
+    local.prepare(examples, spec.training)  # data that this run can't use are told now, not in the first round
+    watch.loaded(local.model, local.tokenizer, local.weights, local.tokens_a_row)
 
     def on_step(step: int, of: int, loss: float) -> None:
         watch.step(step, of, loss)

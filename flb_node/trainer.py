@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedTokenizerBase
 
 from flb.delta import Float32
-from flb.errors import ConfigError, WrongBaseModel
+from flb.errors import WrongBaseModel
 from flb.spec import LoraSpec, TrainingSpec
 from flb.types import TensorSpec
 from flb_node import (
@@ -75,6 +76,8 @@ class LocalTrainer:
     """Where tokens are kept for the next start."""
     packing: bool = False
     """Whether examples share rows of `max_length` tokens."""
+    tokens_a_row: float = 0.0
+    """Mean of the prepared rows, as the model sees them: a row of preferences has its prompt twice."""
     _dataset: tuple[tuple[Sequence[Example], str, int], Dataset] | None = None
 
     def train(
@@ -93,13 +96,13 @@ class LocalTrainer:
         """Train step `step` (from 0) of the run's `steps` from `adapter`; only tensors named in `trainable` change.
 
         `seed`, 0 to 2^32 - 1, decides data order and dropout; `kept` is the folder of the optimizer's state, for a run
-        that keeps it. Raises DatasetError if no example fits `training.max_length`, BadContainer if `adapter` has other
-        names or shapes than the run, TrainingFailed if the result is worth nothing, OutOfMemory.
+        that keeps it. Raises what `prepare` raises, BadContainer if `adapter` has other names or shapes than the run,
+        TrainingFailed if the result is worth nothing, OutOfMemory.
         """
         start = time.perf_counter()
         keep = training.optimizer_state == "keep"
         assert kept is not None or not keep, "a run that keeps the optimizer's state needs a folder for it"
-        rows = self._tokenize(examples, training)
+        rows = self.prepare(examples, training)
         self._put(adapter, trainable)
         planned = lr_schedule.planned_steps(training, len(rows))
         watch = StepWatch(
@@ -132,23 +135,29 @@ class LocalTrainer:
         seconds = time.perf_counter() - start
         return Trained(values, tuple(watch.losses), tuple(watch.seconds), seconds, watch.began - start)
 
-    def _tokenize(self, examples: Sequence[Example], training: TrainingSpec) -> Dataset:
+    def prepare(self, examples: Sequence[Example], training: TrainingSpec) -> Dataset:
+        """The examples as rows of token ids, made at the first call; it sets `tokens_a_row`.
+
+        Raises DatasetError if no example fits `training.max_length`, or one has no rejected answer in a run of DPO, and
+        ConfigError for packing with a model that would mix the examples of a row.
+        """
         key = (examples, training.objective, training.max_length)
         if self._dataset is None or self._dataset[0] != key:
             columns: dict[str, Any]
-            if training.objective == "dpo" and self.packing:
-                raise ConfigError("training.packing is for the objective sft; this run trains dpo", "set it to false")
             if training.objective == "dpo":
                 encode_pairs = preference_tokens.encode_all if self.cache is None else self.cache.encode_pairs
                 pairs = encode_pairs(self.tokenizer, examples, training.max_length)
                 columns = {name: [pair[name] for pair in pairs] for name in preference_tokens.COLUMNS}
+                total = sum(map(len, chain(*columns.values(), columns["prompt_ids"])))
             else:
                 encode_all = tokens.encode_all if self.cache is None else self.cache.encode_all
                 rows = encode_all(self.tokenizer, examples, training.max_length)
                 if self.packing:
                     packed_attention.check(self.model)
                 columns = packing.columns(rows, training.max_length, self.packing)
+                total = sum(map(len, columns["input_ids"]))
             self._dataset = key, Dataset.from_dict(columns)
+            self.tokens_a_row = total / len(self._dataset[1])
         return self._dataset[1]
 
     def _put(self, adapter: Mapping[str, Float32], trainable: frozenset[str]) -> None:

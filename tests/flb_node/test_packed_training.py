@@ -57,3 +57,10 @@ def test_train__packed__fewer_rows_with_the_same_tokens(folder: Path, tmp_path: 
     assert (
         sum(map(len, plain["input_ids"])) == sum(map(len, packed["input_ids"])) == sum(map(sum, packed["seq_lengths"]))
     )
+
+
+def test_prepare__packed__as_many_tokens_a_row_as_there_are(folder: Path, tmp_path: Path) -> None:
+    plain, packed = (trained(folder, tmp_path, packing)[0] for packing in (False, True))
+    rows = packed._dataset[1]
+    assert packed.tokens_a_row == sum(map(len, rows["input_ids"])) / len(rows)
+    assert packed.tokens_a_row * len(rows) == pytest.approx(plain.tokens_a_row * len(EXAMPLES))

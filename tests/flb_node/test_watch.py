@@ -45,7 +45,8 @@ def test_watch__two_rounds__steps_are_counted_over_both(monkeypatch: pytest.Monk
     client = ClientConfig(workdir=tmp_path, report_to=("recorder",))
     watch = open_watch(client, spec, status, evaluation, lines.append, "flb-1")
     local = trainer.load(base, LORA, spec.tensors, device_map="cpu", dtype="float32", seed=0)
-    watch.loaded(local.model, local.tokenizer, local.weights, EXAMPLES)
+    local.prepare(EXAMPLES, spec.training)
+    watch.loaded(local.model, local.tokenizer, local.weights, local.tokens_a_row)
     adapter: Digest = make_adapter_zero(spec.tensors, 0, blobs)
     values = {name: np.array(weight.detach()) for name, weight in local.weights.items()}
     for number, step in ((1, 1), (3, 2)):  # round 2 was void
