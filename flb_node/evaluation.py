@@ -76,19 +76,23 @@ def read(
         examples, own = split(examples, client.held_out)
     elif client.held_out is not None:
         own = data.read(data.Source(client.held_out, columns=columns or {}))
-        known = {data.record_bytes(example) for example in examples}
-        if any(data.record_bytes(example) in known for example in own):
-            raise DatasetError(
-                f"an example of client.held_out ({client.held_out}) is in the dataset too",
-                "remove it from one of them: its loss would say nothing",
-            )
+        _refuse_trained(own, examples, f"client.held_out ({client.held_out})", "one of them")
     shared: tuple[Example, ...] = ()
     digest = ""
     if client.shared_held_out is not None:
         shared = data.read(client.shared_held_out)
+        _refuse_trained(shared, examples, f"client.shared_held_out ({client.shared_held_out})", "the dataset")
         digest = digest_of_file(client.shared_held_out).hex() if client.shared_held_out.is_file() else ""
     most = client.eval_examples
     return examples, HeldOut(own[:most], shared[:most], digest)
+
+
+def _refuse_trained(held: Sequence[Example], trained: Sequence[Example], what: str, where: str) -> None:
+    known = {data.record_bytes(example) for example in trained}
+    if any(data.record_bytes(example) in known for example in held):
+        raise DatasetError(
+            f"an example of {what} is in the dataset too", f"remove it from {where}: its loss would say nothing"
+        )
 
 
 @dataclass(frozen=True, slots=True)

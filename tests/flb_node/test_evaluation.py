@@ -82,6 +82,19 @@ def test_read__held_out_example_that_is_trained__refused(tmp_path: Path) -> None
         evaluation.read(client, (example(1), example(2)))
 
 
+def test_read__shared_example_that_is_trained__refused_unless_it_is_held_out_here_too(tmp_path: Path) -> None:
+    examples = tuple(map(example, range(10)))
+    train, held = evaluation.split(examples, 0.2)
+    number = {one: index for index, one in enumerate(examples)}
+    client = ClientConfig(held_out=0.2, shared_held_out=write(tmp_path / "all.jsonl", number[held[0]]))
+    assert evaluation.read(client, examples)[0] == train
+    client = ClientConfig(held_out=0.2, shared_held_out=write(tmp_path / "all.jsonl", 77, number[train[0]]))
+    with pytest.raises(
+        DatasetError, match=r"of client.shared_held_out .*\) is in the dataset too: remove it from the da"
+    ):
+        evaluation.read(client, examples)
+
+
 class Node:
     """An evaluation over real blobs, whose losses are given."""
 
