@@ -238,7 +238,7 @@ def make_trainer(
     from flb_node import ranks, trainer
     from flb_node.watch import open_watch
 
-    watch = open_watch(config.client, spec, status, measured, log, f"flb-{run_address(config).hex()[:12]}")
+    watch = open_watch(config.client, spec, status, measured, log, run_address(config))
     started = time.monotonic()
     load_here = partial(
         trainer.load, path, spec.lora, spec.tensors, device_map=config.model.device_map, dtype=config.model.dtype,

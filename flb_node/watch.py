@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from flb.config import ClientConfig
 from flb.spec import RunSpec
+from flb.types import Address
 from flb_node import measurement, report
 from flb_node.adapter_weights import Weights
 from flb_node.evaluation import Evaluation
@@ -68,12 +69,12 @@ def open_watch(
     status: StatusFile,
     evaluation: Evaluation | None,
     log: Callable[[str], None],
-    run: str,
+    run: Address,
 ) -> Watch:
-    """Before the model is loaded; `run` names the run in reports. Raises ConfigError and MissingTool for what the
+    """Before the model is loaded; `run` is the contract, which names the run in reports. Raises ConfigError and MissingTool for what the
     settings name and is not there."""
     judge = measurement.lm_eval_judge(client.lm_eval_tasks, client.eval_examples)
     names = client.report_to
-    opened = report.open_report(names, client.workdir / "reports", run) if names else None
+    opened = report.open_report(names, client.workdir / "reports", f"flb-{run.hex()[:12]}") if names else None
     progress = Progress(sys.stderr, log, time.monotonic, 0.0)
     return Watch(client, spec, status, evaluation, log, progress, opened, judge)
