@@ -46,7 +46,7 @@ def main() -> None:
         order: dict[str, Any] = json.loads(line)
         opened = {name: bytes.fromhex(order[name]) for name in ("seed", "base")}
         if order["do"] == "seal":
-            patiently(partial(uplink.download, Digest(opened["base"]), blobs, quiet))
+            patiently(partial(uplink.download, Digest(opened["base"]), blobs))
             digest = seal(
                 spec, Step(order["step"]), update_metadata(opened["seed"], node, opened["base"]), values, blobs
             )
@@ -70,7 +70,7 @@ def main() -> None:
             announced = time.perf_counter()
             for old in (digest, Digest(opened["base"])):  # as the bare reference deletes its own before
                 blobs.path(old).unlink()
-            patiently(partial(uplink.download, Digest(state.base), blobs, quiet))
+            patiently(partial(uplink.download, Digest(state.base), blobs))
             say("downloaded", waited=announced - start, seconds=time.perf_counter() - announced)
     uplink.close()
 

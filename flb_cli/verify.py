@@ -198,7 +198,7 @@ def from_address(address: str, rpc_url: str, cache: Path) -> Material:
 
     def fetch(digest: Digest) -> Path | None:
         try:
-            return uplink.download(digest, blobs, lambda done, size: None) if uplink else None
+            return uplink.download(digest, blobs) if uplink else None
         except DigestMismatch:
             broken.append(f"the aggregator serves other bytes under the name {digest.hex()}")
             return None

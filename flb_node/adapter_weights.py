@@ -4,7 +4,7 @@
 In place: optimizers, compiled graphs and the trainer keep the parameters that they hold.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from flb.types import TensorSpec
 
 Weights = Mapping[str, torch.nn.Parameter]
 FACTORS = (".lora_A.", ".lora_B.")
+REMEDY = "fetch the adapter that the chain names"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,45 +34,57 @@ class Lora:
 
 def lora_of(model: Any) -> Lora:
     """The active LoRA adapter of a model. Raises Refused for a model without one, or that trains something else too."""
-    configs, active = getattr(model, "peft_config", None), getattr(model, "active_adapter", None)
-    config = configs.get(active) if configs and isinstance(active, str) else None
+    configs, active = getattr(model, "peft_config", None) or {}, str(getattr(model, "active_adapter", ""))
+    config = configs.get(active)
     if config is None or str(getattr(config.peft_type, "value", config.peft_type)) != "LORA":
         raise Refused(
             f"the trainer's model ({type(model).__name__}) has no LoRA adapter",
             "give SFTTrainer a peft_config=LoraConfig(...), or wrap the model with get_peft_model",
         )
-    weights, foreign = {}, []
+    weights = weights_of(model, active)
+    carried = set(map(id, weights.values()))
     for name, weight in model.named_parameters():
-        factor = next((factor for factor in FACTORS if f"{factor}{active}." in name), None)
-        if factor is not None:
-            weights[name.replace(f"{factor}{active}.", factor)] = weight
-        elif weight.requires_grad:
-            foreign.append(name)
-    if foreign:
-        raise Refused(
-            f"the model also trains {foreign[0]}, which a run of LoRA adapters does not carry",
-            "freeze it: leave out modules_to_save, bias, DoRA and other adapters",
-        )
-    odd = [name for name in ("use_rslora", "use_dora", "alpha_pattern") if getattr(config, name, None)]
-    return Lora(dict(sorted(weights.items())), float(config.lora_alpha), odd[0] if odd else "")
-
-
-def compare(lora: Lora, spec: LoraSpec, tensors: tuple[TensorSpec, ...]) -> None:
-    """Raise WrongBaseModel for the first tensor that model and run don't share, Refused for another scale."""
-    wanted = {tensor.name: tensor.shape for tensor in tensors}
-    for name in sorted(set(wanted) | set(lora.weights)):
-        here = tuple(lora.weights[name].shape) if name in lora.weights else None
-        there = wanted.get(name)
-        if here != there:
-            raise WrongBaseModel(
-                f"the model does not fit the run: adapter tensor {name} is {here or 'absent'} here and "
-                f"{there or 'absent'} there",
-                f"take the run's base model, and LoraConfig(r={spec.r}, target_modules={list(spec.target_modules)})",
+        if weight.requires_grad and id(weight) not in carried:
+            raise Refused(
+                f"the model also trains {name}, which a run of LoRA adapters does not carry",
+                "freeze it: leave out modules_to_save, bias, DoRA and other adapters",
             )
+    odd = [name for name in ("use_rslora", "use_dora", "alpha_pattern") if getattr(config, name, None)]
+    return Lora(weights, float(config.lora_alpha), odd[0] if odd else "")
+
+
+def weights_of(model: Any, adapter: str = "default") -> dict[str, torch.nn.Parameter]:
+    """Parameters of one adapter by their names in peft's files, which leave the adapter's own name out."""
+    weights = {}
+    for name, weight in model.named_parameters():
+        for factor in FACTORS:
+            if f"{factor}{adapter}." in name:
+                weights[name.replace(f"{factor}{adapter}.", factor)] = weight
+    return dict(sorted(weights.items()))
+
+
+def compare(lora: Lora, spec: LoraSpec, tensors: Sequence[TensorSpec]) -> None:
+    """Raise WrongBaseModel for the first tensor that model and run don't share, Refused for another scale."""
+    remedy = f"take the run's base model, and LoraConfig(r={spec.r}, target_modules={list(spec.target_modules)})"
+    compare_tensors(lora.weights, tensors, "the model", remedy)
     if lora.scaled_otherwise:
         raise Refused(f"the adapter is made with {lora.scaled_otherwise}, which the run does not know", "leave it out")
     if lora.alpha != spec.alpha:
         raise Refused(f"lora_alpha is {lora.alpha:g} here and {spec.alpha} in the run", f"set lora_alpha={spec.alpha}")
+
+
+def compare_tensors(weights: Weights, tensors: Sequence[TensorSpec], model: str, remedy: str) -> None:
+    """Raise WrongBaseModel for the first tensor, by name, that model and run don't share; it says `model` and `remedy`."""
+    wanted = {tensor.name: tensor.shape for tensor in tensors}
+    for name in sorted(set(wanted) | set(weights)):
+        here = tuple(weights[name].shape) if name in weights else None
+        there = wanted.get(name)
+        if here != there:
+            raise WrongBaseModel(
+                f"{model} does not fit the run: adapter tensor {name} is {here or 'absent'} here and "
+                f"{there or 'absent'} there",
+                remedy,
+            )
 
 
 def read(weights: Weights) -> dict[str, Float32]:
@@ -80,14 +93,25 @@ def read(weights: Weights) -> dict[str, Float32]:
 
 
 def put(weights: Weights, adapter: Mapping[str, Float32]) -> None:
-    """Write an adapter over the values, in place. Raises BadContainer for other names or shapes."""
-    if {name: value.shape for name, value in adapter.items()} != {
-        name: tuple(weight.shape) for name, weight in weights.items()
-    }:
-        raise BadContainer("the adapter has other tensors than this run", "fetch the adapter that the chain names")
+    """Write an adapter over the values, in place. Raises BadContainer for other names or shapes, before it writes."""
+    if set(adapter) != set(weights):
+        raise BadContainer("the adapter has other tensors than this run", REMEDY)
+    for name, weight in weights.items():
+        if adapter[name].shape != tuple(weight.shape):
+            raise BadContainer(
+                f"tensor {name} of the adapter has shape {adapter[name].shape}, not {tuple(weight.shape)}", REMEDY
+            )
     with torch.no_grad():
         for name, weight in weights.items():
             weight.copy_(torch.from_numpy(np.array(adapter[name], dtype=np.float32)))
+
+
+def let_train(weights: Weights, trainable: frozenset[str]) -> None:
+    """From now on only these tensors train, without what is left of earlier gradients."""
+    assert trainable <= set(weights), f"there is no {min(trainable - set(weights))}"
+    for name, weight in weights.items():
+        weight.requires_grad_(name in trainable)
+        weight.grad = None
 
 
 @contextmanager

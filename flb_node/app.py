@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,7 @@ from flb.roster import RunView
 from flb.spec import RunSpec
 from flb.store import BlobStore, lock_folder
 from flb.types import ZERO_ADDRESS, Address, Digest, Domain, Step
-from flb_node import commitment, data, dataset_source, evaluation, remote_code, tokens
+from flb_node import commitment, data, dataset_source, evaluation, packing, remote_code, tokens
 from flb_node.daemon import Daemon
 from flb_node.entrance import Entrance
 from flb_node.evaluation import Evaluation, HeldOut
@@ -108,6 +109,7 @@ def run(path: Path) -> int:
     """Run a node from a config file until its run is finished or it is told to stop. Raises FLBError."""
     config = load(path)
     refuse_off_chain(config)
+    packing.check(config.training.packing, config.client.processes)
     stop, wake = threading.Event(), threading.Event()
     handle_signals(stop, wake)
     assert_ieee()
@@ -120,18 +122,19 @@ def run(path: Path) -> int:
     lock = lock_folder(folder)
     key = open_key(config)
     records = map(data.record_bytes, examples)
+    ending = ExitStack()
     daemon = build(
         config, run_of_config, key, records, folder, stop, wake, held_out,
-        lambda spec, status, measured: make_trainer(config, spec, examples, status, stop, measured),
+        lambda spec, status, measured: make_trainer(config, spec, examples, status, stop, measured, ending),
     )  # fmt: skip
     try:
         daemon.run()
     except Stopped:
         pass
     finally:
-        if daemon.uplink is not None:
-            daemon.uplink.close()
+        daemon.disconnect()
         daemon.evaluation.close()
+        ending.close()
         lock.close()
     log("stopped" if stop.is_set() else "done")
     return 0
@@ -222,8 +225,10 @@ def make_trainer(
     status: StatusFile,
     stop: threading.Event,
     measured: Evaluation | None,
+    ending: ExitStack,
 ) -> Train:
-    """Check the base model, load it once, and return the function that trains a step."""
+    """Check the base model, load it once, and return the function that trains a step; `ending` ends what it starts."""
+    packing.check(config.training.packing, config.client.processes, spec.training.objective)
     path = require(config.model.model_path, "model.model_path", "name the folder of the base model")
     base_model.check(path, spec.base)
     tokens.check_context(path, spec.training.max_length)
@@ -233,25 +238,28 @@ def make_trainer(
     from flb_node import ranks, trainer
     from flb_node.watch import open_watch
 
-    if config.client.processes > 1 and config.training.packing:
-        raise ConfigError("training.packing works in one process", "set client.processes to 1, or packing to false")
-    watch = open_watch(config.client, spec, status, measured, log, f"flb-{run_address(config).hex()[:12]}")
+    watch = open_watch(config.client, spec, status, measured, log, run_address(config))
     started = time.monotonic()
     load_here = partial(
         trainer.load, path, spec.lora, spec.tensors, device_map=config.model.device_map, dtype=config.model.dtype,
         seed=spec.training.seed, bits=config.model.quantization, checkpointing=config.training.gradient_checkpointing,
         runs_code=runs_code, chat_template=config.dataset.chat_template,
+        cache=TokenCache(config.client.workdir / "tokens", tokenizer_digest(path)), packing=config.training.packing,
     )  # fmt: skip
-    together = ranks.start(load_here, config.client.processes, spec.training) if config.client.processes > 1 else None
-    local = together.local if together else load_here()
-    local.cache = TokenCache(config.client.workdir / "tokens", tokenizer_digest(path))
-    local.packing = config.training.packing
+    if config.client.processes > 1:
+        together = ranks.start(load_here, config.client.processes, spec.training, examples)
+        ending.callback(together.close)
+        local, train_step = together.local, together.train
+    else:
+        local = load_here()
+        train_step = partial(local.train, examples)
     quantized = f" from {local.quantization} bits" if local.quantization else ""
     log(
         f"loaded the base model in {time.monotonic() - started:.1f} s, computing in {local.dtype}{quantized} on {local.device}"
     )
 
-    watch.loaded(local.model, local.tokenizer, local.weights, examples)
+    local.prepare(examples, spec.training)  # data that this run can't use are told now, not in the first round
+    watch.loaded(local.model, local.tokenizer, local.weights, local.tokens_a_row)
 
     def on_step(step: int, of: int, loss: float) -> None:
         watch.step(step, of, loss)
@@ -262,10 +270,9 @@ def make_trainer(
 
     def train(adapter: Tensors, names: frozenset[str], seed: int, step: Step) -> Tensors:
         watch.begin()
-        trained = (together or local).train(
-            examples, adapter, names, spec.training, seed, on_step,
-            step=step - 1, steps=spec.rounds.steps, kept=kept,
-        )  # fmt: skip
+        trained = train_step(
+            adapter, names, spec.training, seed, on_step, step=step - 1, steps=spec.rounds.steps, kept=kept
+        )
         log(f"trained {len(trained.losses)} steps in {trained.seconds:.1f} s, loss {trained.losses[-1]:.4f}")
         return trained.adapter
 

@@ -162,9 +162,8 @@ class Node:
             base_model.check(self.base, spec.base)
         adapter_weights.compare(self.lora, spec.lora, spec.tensors)
         refuse_ignored(spec.training)
-        run = f"flb-{app.run_address(self.config).hex()[:12]}"
         client = replace(self.config.client, report_to=None)  # the trainer reports for itself
-        self.watch = open_watch(client, spec, status, measured, app.log, run)
+        self.watch = open_watch(client, spec, status, measured, app.log, app.run_address(self.config))
         self.watch.loaded(self.model, self.tokenizer, self.lora.weights)
         self.known = spec
         self.handover.announce()
@@ -232,9 +231,7 @@ class Rounds(TrainerCallback):  # type: ignore[misc]
         weights = self.node.lora.weights
         adapter_weights.put(weights, self.work.adapter)
         self.placed = adapter_weights.read(weights)
-        for name, weight in weights.items():
-            weight.requires_grad_(name in self.work.trainable)
-            weight.grad = None
+        adapter_weights.let_train(weights, self.work.trainable)
         if optimizer is not None:
             getattr(optimizer, "optimizer", optimizer).state.clear()  # accelerate wraps it
 

@@ -185,7 +185,7 @@ class Daemon:
             self.log(f"round {opening.round}: no update of this node counts: {error}")
         self.done.add((opening.round, opening.seed))
         self.evaluation.add(spec, Step(opening.step - 1), opening.base)
-        retention.tidy(self.folder, self.blobs, self.view, opening.step, self.keep_steps)
+        retention.tidy(self.folder, self.blobs, self.view, opening.step, self.keep_steps, self.evaluation.waiting())
 
     def prepare(self) -> None:
         """Begin with a round as soon as it is announced, before this node's own RPC shows it under its confirmations.
@@ -293,5 +293,7 @@ class Daemon:
         path = self.fetch(self.view.adapter, self.spec)
         self.evaluation.add(self.spec, Step(len(self.view.rolls)), self.view.adapter)
         self.evaluation.advance(self.stop.is_set, float("inf"))
+        if not self.blobs.has(self.view.adapter):  # damaged, as reading it has shown
+            path = self.fetch(self.view.adapter, self.spec)
         self.log(f"the run is finished; its last adapter is {path}")
         self.status("finished", adapter=str(path))

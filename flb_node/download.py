@@ -56,7 +56,7 @@ def fetch_adapter(
         else:
             if made is not None:
                 return made
-    return uplink.download(adapter, blobs, lambda done, size: None, limit=adapter_size(spec))
+    return uplink.download(adapter, blobs, limit=adapter_size(spec))
 
 
 def keep_record(uplink: Uplink, blobs: BlobStore, adapter: Digest, view: RunView, log: Callable[[str], None]) -> None:
@@ -66,19 +66,19 @@ def keep_record(uplink: Uplink, blobs: BlobStore, adapter: Digest, view: RunView
     if rolled is None or rolled.payout_root == ZERO_DIGEST or blobs.has(rolled.record_digest):
         return
     try:
-        uplink.download(rolled.record_digest, blobs, lambda done, size: None, limit=RECORD_LIMIT)
+        uplink.download(rolled.record_digest, blobs, limit=RECORD_LIMIT)
     except (PeerFault, Unavailable) as error:
         log(f"the record of round {rolled.round}, which a claim needs, cannot be fetched: {error.what}")
 
 
 def by_step(uplink: Uplink, blobs: BlobStore, spec: RunSpec, adapter: Digest, digest: Digest) -> Path | None:
     """The adapter from the one before it and the step blob; None where that one is not here. Raises PeerFault."""
-    path = uplink.download(digest, blobs, lambda done, size: None, limit=RECORD_LIMIT)
+    path = uplink.download(digest, blobs, limit=RECORD_LIMIT)
     record = records.decode(path.read_bytes())
     if record.adapter != adapter or not blobs.has(record.base):
         return None
     layout = down.step_layout(spec, record.step, record.base)
-    step = uplink.download(record.down, blobs, lambda done, size: None, limit=layout.size)
+    step = uplink.download(record.down, blobs, limit=layout.size)
     return apply(spec, record, step, blobs)
 
 

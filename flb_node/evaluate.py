@@ -15,12 +15,13 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from flb import base_model
 from flb.errors import BadMessage, FLBError
-from flb_node import data
+from flb_node import data, tokens
 from flb_node.threads import configure_threads
 
 if TYPE_CHECKING:  # torch reads the thread settings when it is imported, so main() sets them first
@@ -65,17 +66,14 @@ def _serve(base_dir: Path, data_file: Path, max_length: int, out: TextIO) -> Non
     base.use_configured_threads()
     tokenizer = base.load_tokenizer(base_dir)
     model = base.load_model(base_dir, torch.float32, CPU)
+    encoded = tokens.encode_all(tokenizer, examples, max_length)
     for line in iter(sys.stdin.readline, ""):
         if line.strip():
-            print(json.dumps(_answer(line, model, tokenizer, examples, max_length)), file=out, flush=True)
+            print(json.dumps(_answer(line, model, tokenizer, encoded)), file=out, flush=True)
 
 
 def _answer(
-    line: str,
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    examples: tuple[data.Example, ...],
-    max_length: int,
+    line: str, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", encoded: Sequence[tokens.Tokens]
 ) -> dict[str, Any]:
     from flb_node import held_out
 
@@ -84,7 +82,7 @@ def _answer(
         adapter, prompts = _request(line)
         tuned = _tuned(model, Path(adapter)) if adapter else model
         try:
-            loss = held_out.held_out_loss(tuned, tokenizer, examples, max_length)
+            loss = held_out.measure(tuned, encoded).loss
             answers = held_out.answers(tuned, tokenizer, prompts)
         finally:
             if adapter:

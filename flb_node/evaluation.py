@@ -76,19 +76,23 @@ def read(
         examples, own = split(examples, client.held_out)
     elif client.held_out is not None:
         own = data.read(data.Source(client.held_out, columns=columns or {}))
-        known = {data.record_bytes(example) for example in examples}
-        if any(data.record_bytes(example) in known for example in own):
-            raise DatasetError(
-                f"an example of client.held_out ({client.held_out}) is in the dataset too",
-                "remove it from one of them: its loss would say nothing",
-            )
+        _refuse_trained(own, examples, f"client.held_out ({client.held_out})", "one of them")
     shared: tuple[Example, ...] = ()
     digest = ""
     if client.shared_held_out is not None:
         shared = data.read(client.shared_held_out)
+        _refuse_trained(shared, examples, f"client.shared_held_out ({client.shared_held_out})", "the dataset")
         digest = digest_of_file(client.shared_held_out).hex() if client.shared_held_out.is_file() else ""
     most = client.eval_examples
     return examples, HeldOut(own[:most], shared[:most], digest)
+
+
+def _refuse_trained(held: Sequence[Example], trained: Sequence[Example], what: str, where: str) -> None:
+    known = {data.record_bytes(example) for example in trained}
+    if any(data.record_bytes(example) in known for example in held):
+        raise DatasetError(
+            f"an example of {what} is in the dataset too", f"remove it from {where}: its loss would say nothing"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,10 @@ class NoEvaluation:
     def advance(self, busy: Callable[[], bool], seconds: float) -> bool:
         """Nothing waits."""
         return False
+
+    def waiting(self) -> set[Digest]:
+        """None."""
+        return set()
 
     def close(self) -> None:
         """Nothing."""
@@ -145,13 +153,20 @@ class Evaluation:
 
     def add(self, spec: RunSpec, step: Step, adapter: Digest) -> None:
         """The adapter that `step` made is to be measured, unless that was done before."""
-        if self.measure is None or adapter.hex() in self._measured | {job.adapter.hex() for job in self._waiting}:
+        if self.measure is None or adapter.hex() in self._measured or adapter in self.waiting():
             return
-        pieces = self.measure(pipeline.load_adapter(spec, self.blobs, adapter))
-        self._waiting.append(Job(spec, step, adapter, pieces))
+        self._waiting.append(Job(spec, step, adapter, self._pieces(self.measure, spec, adapter)))
         if len(self._waiting) > MOST_WAITING:
             dropped = self._waiting.pop(1)  # the first may be half measured
             self.log(f"step {dropped.step}: the adapter is not measured, this node has no time between rounds")
+
+    def _pieces(self, measure: Measure, spec: RunSpec, adapter: Digest) -> Iterator[Figures | None]:
+        """`measure`'s, of an adapter that is read for the first of them: until then it takes no memory."""
+        yield from measure(pipeline.load_adapter(spec, self.blobs, adapter))
+
+    def waiting(self) -> set[Digest]:
+        """The adapters that are still to be measured: their blobs are needed."""
+        return {job.adapter for job in self._waiting}
 
     def advance(self, busy: Callable[[], bool], seconds: float) -> bool:
         """Measure until nothing waits, or `busy`, or for so many seconds, one piece at least; whether some still wait.
@@ -163,13 +178,14 @@ class Evaluation:
             job = self._waiting[0]
             try:
                 figures = next(job.pieces)
+                if figures is not None:
+                    self.note(job.spec, job.step, job.adapter, figures)
             except FLBError as error:
                 self.log(f"step {job.step}: the adapter was not measured: {error}")
                 self._waiting.pop(0)
                 continue
             if figures is not None:
                 self._waiting.pop(0)
-                self.note(job.spec, job.step, job.adapter, figures)
             if busy() or time.monotonic() - start > seconds:
                 break
         return bool(self._waiting)
@@ -179,7 +195,7 @@ class Evaluation:
         self.ended()
 
     def note(self, spec: RunSpec, step: Step, adapter: Digest, figures: Figures) -> None:
-        """Tell and keep what was measured."""
+        """Tell and keep what was measured. Raises what `keep` raises."""
         line = {"run": self.run, "step": step, "adapter": adapter.hex(), **figures}
         for name, what in _sets(figures).items():
             self.log(
@@ -189,8 +205,8 @@ class Evaluation:
         if self.report is not None:
             self.report(dict(_plain(figures)), step * spec.training.local_steps)
         if (found := (_deciding(line), int(step))) < self._best and math.isfinite(found[0]):
-            self._best = found
             self.keep(spec, step, adapter, found[0])
+            self._best = found
         _append(self.folder / "metrics.jsonl", line)  # last: what is noted is done
         self._measured.add(adapter.hex())
         if math.isfinite(found[0]):
@@ -198,11 +214,12 @@ class Evaluation:
             self.show({"held_out": {"step": step, "loss": found[0], "best_step": best, "best_loss": loss}})
 
     def keep(self, spec: RunSpec, step: Step, adapter: Digest, loss: float) -> None:
-        """Put the best adapter so far where retention does not reach it."""
+        """Put the best adapter so far where retention does not reach it. Raises CorruptStore if it was altered since."""
+        content = self.blobs.get(adapter)
         best = self.folder / "best"
         best.mkdir(exist_ok=True)
         write_atomic(best / "adapter_config.json", peft_config(spec.base, spec.lora))
-        write_atomic(best / "adapter_model.safetensors", self.blobs.path(adapter).read_bytes())
+        write_atomic(best / "adapter_model.safetensors", content)
         note = {"run": self.run, "step": step, "adapter": adapter.hex(), "loss": loss}
         write_atomic(self.folder / "best.json", json.dumps(note).encode() + b"\n")
 

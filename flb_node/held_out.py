@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from flb_node import tokens
-from flb_node.examples import Example, Message
+from flb_node.examples import Message
 from flb_node.tokens import IGNORED, Tokens
 
 
@@ -28,20 +28,6 @@ class Measured:
     def perplexity(self) -> float:
         """e to the loss; infinite where that is beyond float64."""
         return math.exp(self.loss) if self.loss < 700 else math.inf
-
-
-def held_out_loss(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    examples: Sequence[Example],
-    max_length: int,
-    batch: int = 8,
-) -> float:
-    """Mean negative log likelihood, in nats, over the completion tokens of all examples.
-
-    Raises DatasetError if no example fits `max_length`.
-    """
-    return measure(model, tokens.encode_all(tokenizer, examples, max_length), batch).loss
 
 
 def measure(model: PreTrainedModel, encoded: Sequence[Tokens], batch: int = 8) -> Measured:

@@ -9,6 +9,7 @@ models of transformers turn into attention boundaries, and the first label of a 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from flb.errors import ConfigError
 from flb_node.tokens import IGNORED, Tokens
 
 
@@ -32,6 +33,14 @@ class Row:
     def lengths(self) -> list[int]:
         """Tokens of each part; trl's column seq_lengths."""
         return [len(part.ids) for part in self.parts]
+
+
+def check(packing: bool, processes: int, objective: str = "sft") -> None:
+    """Raise ConfigError for packing with settings that do not go with it."""
+    if packing and processes > 1:
+        raise ConfigError("training.packing works in one process", "set client.processes to 1, or packing to false")
+    if packing and objective != "sft":
+        raise ConfigError(f"training.packing is for the objective sft; this run trains {objective}", "set it to false")
 
 
 def pack(rows: Sequence[Tokens], max_length: int) -> list[Row]:

@@ -147,12 +147,15 @@ def adapter_size(spec: RunSpec) -> int:
 
 
 def load_adapter(spec: RunSpec, blobs: BlobStore, digest: Digest) -> dict[str, Float32]:
-    """An adapter blob as named arrays. Raises AggregatorUnavailable, and deletes it, if it is not what it was.
+    """An adapter blob as named arrays. Raises AggregatorUnavailable if it is absent or, deleting it, not what it was.
 
     Downloads are not flushed: after a power cut a file may stand there with other bytes than arrived.
     """
     path = blobs.path(digest)
-    raw = path.read_bytes()
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError as error:
+        raise AggregatorUnavailable(f"adapter {digest.hex()} is not on this disk", "it is fetched again") from error
     if hashlib.sha256(raw).digest() != digest:
         path.unlink()
         raise AggregatorUnavailable(f"adapter {digest.hex()} is damaged on this disk", "it is fetched again")

@@ -34,28 +34,28 @@ Load = Callable[..., LocalTrainer]
 
 @dataclass(slots=True)
 class Ranks:
-    """Rank 0 with its followers; `train` has the signature of `LocalTrainer.train`."""
+    """Rank 0 with its followers; `train` is `LocalTrainer.train` on the examples that all of them have."""
 
     local: LocalTrainer
+    examples: Sequence[Example]
     followers: Sequence[Any]
     tasks: Sequence[Connection]
 
     def train(
-        self, examples: Sequence[Example], adapter: Any, trainable: frozenset[str], training: TrainingSpec, seed: int,
-        on_step: Any, **place: Any,
-    ) -> Trained:  # fmt: skip
+        self, adapter: Any, trainable: frozenset[str], training: TrainingSpec, seed: int, on_step: Any, **place: Any
+    ) -> Trained:
         """Train on all ranks; raises what `LocalTrainer.train` raises here, ConfigError for what can't be split, and
         ChildFailed if another process has ended."""
         shared = split(training, len(self.followers) + 1)
         try:
             for tasks in self.tasks:
-                tasks.send((examples, adapter, trainable, shared, seed, place))
+                tasks.send((adapter, trainable, shared, seed, place))
         except OSError as error:
             raise ChildFailed(
                 "a process that trains along has ended",
                 "start the node again; if it comes again, lower client.processes",
             ) from error
-        return self.local.train(examples, adapter, trainable, shared, seed, on_step, **place)
+        return self.local.train(self.examples, adapter, trainable, shared, seed, on_step, **place)
 
     def close(self) -> None:
         """End the followers."""
@@ -80,10 +80,10 @@ def split(training: TrainingSpec, processes: int) -> TrainingSpec:
     return replace(training, batch_size=training.batch_size // processes)
 
 
-def start(load: Load, processes: int, training: TrainingSpec) -> Ranks:
+def start(load: Load, processes: int, training: TrainingSpec, examples: Sequence[Example]) -> Ranks:
     """Load here, start the followers, and meet. Each rank has a GPU of its own where the model is on one.
 
-    The followers compute in the type that this process has measured, with as many threads. Raises what `load` raises,
+    Every rank gets the examples now, once: they are far larger than a round's task. The followers compute in the type that this process has measured, with as many threads. Raises what `load` raises,
     and ConfigError for a training that can't be split.
     """
     split(training, processes)
@@ -99,13 +99,15 @@ def start(load: Load, processes: int, training: TrainingSpec) -> Ranks:
     followers, tasks = [], []
     for rank in range(1, processes):
         theirs, ours = spawn.Pipe(duplex=False)
-        process = spawn.Process(target=_follow, args=(alike, theirs, rank, processes, port, gpus[rank]), daemon=True)
+        process = spawn.Process(
+            target=_follow, args=(alike, examples, theirs, rank, processes, port, gpus[rank]), daemon=True
+        )
         process.start()
         theirs.close()  # so that writing fails once the follower is gone
         followers.append(process)
         tasks.append(ours)
     _meet(local.device, 0, processes, port)
-    return Ranks(local, followers, tasks)
+    return Ranks(local, examples, followers, tasks)
 
 
 def _meet(device: str, rank: int, processes: int, port: int) -> None:
@@ -117,7 +119,9 @@ def _meet(device: str, rank: int, processes: int, port: int) -> None:
     dist.init_process_group(backend, rank=rank, world_size=processes, timeout=PATIENCE)
 
 
-def _follow(load: Load, tasks: Connection, rank: int, processes: int, port: int, gpu: str) -> None:
+def _follow(
+    load: Load, examples: Sequence[Example], tasks: Connection, rank: int, processes: int, port: int, gpu: str
+) -> None:
     """A follower's whole life; it ends with its connection to rank 0."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; rank 0 decides
     os.environ["CUDA_VISIBLE_DEVICES"] = gpu
@@ -125,7 +129,7 @@ def _follow(load: Load, tasks: Connection, rank: int, processes: int, port: int,
     _meet(local.device, rank, processes, port)
     while True:
         try:
-            examples, adapter, trainable, training, seed, place = tasks.recv()
+            adapter, trainable, training, seed, place = tasks.recv()
         except EOFError:
             return
         with suppress(FLBError):  # rank 0 meets it too, and says it

@@ -3,6 +3,7 @@
 comes from. Receipts are no blobs and stay."""
 
 import json
+from collections.abc import Set
 from pathlib import Path
 
 from flb.records import RING
@@ -22,15 +23,17 @@ def payable(view: RunView) -> set[Digest]:
     }
 
 
-def tidy(folder: Path, blobs: BlobStore, view: RunView, step: Step, keep: int | None) -> int:
+def tidy(
+    folder: Path, blobs: BlobStore, view: RunView, step: Step, keep: int | None, further: Set[Digest] = frozenset()
+) -> int:
     """After `step`, delete what belongs to steps more than `keep` before it (None keeps all); returns how many.
 
     What the chain may still ask for stays: the newest adapter, the one that the open round starts from, and records
-    of payouts.
+    of payouts. So does what is `further` needed on this device.
     """
     if keep is None:
         return 0
-    needed = {view.adapter} | ({view.opening.base} if view.opening else set()) | payable(view)
+    needed = {view.adapter} | further | ({view.opening.base} if view.opening else set()) | payable(view)
     for note in folder.glob("step-*.json"):
         try:
             fields = json.loads(note.read_bytes())

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flb.store import write_atomic
+from flb.store import digest_of_file, write_atomic
 from flb.types import Digest
 from flb_node import preference_tokens, tokens
 from flb_node.examples import Example, record_bytes
@@ -46,8 +46,7 @@ def tokenizer_digest(folder: Path) -> Digest:
     hashed = hashlib.sha256(b"flb tokenizer")
     files = {file for pattern in TOKENIZER_FILES for file in folder.glob(pattern) if file.is_file()}
     for file in sorted(files):
-        content = hashlib.sha256(file.read_bytes()).digest()
-        hashed.update(file.name.encode() + b"\x00" + content)
+        hashed.update(file.name.encode() + b"\x00" + digest_of_file(file))
     return Digest(hashed.digest())
 
 

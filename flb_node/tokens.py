@@ -6,7 +6,6 @@ and cut to `max_length` at the end; the loss counts the tokens after the rendere
 its tokens, then the end-of-sequence token, all of them learned.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Protocol
 
 from jinja2 import TemplateError
 
+from flb import base_model
 from flb.errors import DatasetError
 from flb_node.examples import Example, Message
 
@@ -97,12 +97,14 @@ def length(tokenizer: ChatTokenizer, example: Example) -> tuple[int, int]:
 
 
 def context(model: Path) -> int:
-    """Tokens that the model in a folder can see at once, by its config.json; 2^63 where that does not say."""
-    try:
-        config = json.loads((model / "config.json").read_bytes())
-        found = config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
-    except (OSError, ValueError, AttributeError):
-        found = None
+    """Tokens that the model in a folder can see at once, by its config.json; 2^63 where that does not say.
+
+    Raises WrongBaseModel for a damaged one.
+    """
+    config = base_model.configuration(model)
+    parts = (config, config.get("text_config"))
+    sizes = (part.get("max_position_embeddings") for part in parts if isinstance(part, dict))
+    found = next(filter(None, sizes), None)
     return found if type(found) is int and found > 0 else 2**63
 
 

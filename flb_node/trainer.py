@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedTokenizerBase
 
 from flb.delta import Float32
-from flb.errors import BadContainer, ConfigError, WrongBaseModel
+from flb.errors import WrongBaseModel
 from flb.spec import LoraSpec, TrainingSpec
 from flb.types import TensorSpec
 from flb_node import (
+    adapter_weights,
     base,
     compute_dtype,
     fedprox,
@@ -73,7 +75,9 @@ class LocalTrainer:
     cache: TokenCache | None = None
     """Where tokens are kept for the next start."""
     packing: bool = False
-    """Whether examples share rows of `max_length` tokens; set before the first training."""
+    """Whether examples share rows of `max_length` tokens."""
+    tokens_a_row: float = 0.0
+    """Mean of the prepared rows, as the model sees them: a row of preferences has its prompt twice."""
     _dataset: tuple[tuple[Sequence[Example], str, int], Dataset] | None = None
 
     def train(
@@ -92,13 +96,13 @@ class LocalTrainer:
         """Train step `step` (from 0) of the run's `steps` from `adapter`; only tensors named in `trainable` change.
 
         `seed`, 0 to 2^32 - 1, decides data order and dropout; `kept` is the folder of the optimizer's state, for a run
-        that keeps it. Raises DatasetError if no example fits `training.max_length`, BadContainer if `adapter` has other
-        names or shapes than the run, TrainingFailed if the result is worth nothing, OutOfMemory.
+        that keeps it. Raises what `prepare` raises, BadContainer if `adapter` has other names or shapes than the run,
+        TrainingFailed if the result is worth nothing, OutOfMemory.
         """
         start = time.perf_counter()
         keep = training.optimizer_state == "keep"
         assert kept is not None or not keep, "a run that keeps the optimizer's state needs a folder for it"
-        rows = self._tokenize(examples, training)
+        rows = self.prepare(examples, training)
         self._put(adapter, trainable)
         planned = lr_schedule.planned_steps(training, len(rows))
         watch = StepWatch(
@@ -124,45 +128,43 @@ class LocalTrainer:
                 self._put(adapter, trainable)  # trl has cast the adapter to bfloat16
             trainer.train()
         self.model.eval()
-        values = {name: weight.detach().cpu().numpy().copy() for name, weight in self.weights.items()}
+        values = adapter_weights.read(self.weights)
         check_finite(float(np.max([np.abs(value).max() for value in values.values()])), planned, "adapter")
         if keep and kept:
             optimizer_state.write(kept, step, optimizer_state.taken(trainer.optimizer, self.weights, before))
         seconds = time.perf_counter() - start
         return Trained(values, tuple(watch.losses), tuple(watch.seconds), seconds, watch.began - start)
 
-    def _tokenize(self, examples: Sequence[Example], training: TrainingSpec) -> Dataset:
+    def prepare(self, examples: Sequence[Example], training: TrainingSpec) -> Dataset:
+        """The examples as rows of token ids, made at the first call; it sets `tokens_a_row`.
+
+        Raises DatasetError if no example fits `training.max_length`, or one has no rejected answer in a run of DPO, and
+        ConfigError for packing with a model that would mix the examples of a row.
+        """
         key = (examples, training.objective, training.max_length)
         if self._dataset is None or self._dataset[0] != key:
             columns: dict[str, Any]
-            if training.objective == "dpo" and self.packing:
-                raise ConfigError("training.packing is for the objective sft; this run trains dpo", "set it to false")
             if training.objective == "dpo":
                 encode_pairs = preference_tokens.encode_all if self.cache is None else self.cache.encode_pairs
                 pairs = encode_pairs(self.tokenizer, examples, training.max_length)
                 columns = {name: [pair[name] for pair in pairs] for name in preference_tokens.COLUMNS}
+                total = sum(map(len, chain(*columns.values(), columns["prompt_ids"])))
             else:
                 encode_all = tokens.encode_all if self.cache is None else self.cache.encode_all
                 rows = encode_all(self.tokenizer, examples, training.max_length)
                 if self.packing:
                     packed_attention.check(self.model)
                 columns = packing.columns(rows, training.max_length, self.packing)
+                total = sum(map(len, columns["input_ids"]))
             self._dataset = key, Dataset.from_dict(columns)
+            self.tokens_a_row = total / len(self._dataset[1])
         return self._dataset[1]
 
     def _put(self, adapter: Mapping[str, Float32], trainable: frozenset[str]) -> None:
-        if set(adapter) != set(self.weights) or not trainable <= set(self.weights):
-            raise BadContainer("the adapter has other tensors than this run", "fetch the adapter that the chain names")
-        for name, weight in self.weights.items():
-            if adapter[name].shape != tuple(weight.shape):
-                raise BadContainer(
-                    f"tensor {name} of the adapter has shape {adapter[name].shape}, not {tuple(weight.shape)}",
-                    "fetch the adapter that the chain names",
-                )
-            weight.grad = None
+        adapter_weights.let_train(self.weights, trainable)
+        for weight in self.weights.values():
             weight.data = weight.data.float()
-            weight.data.copy_(torch.from_numpy(np.array(adapter[name], dtype=np.float32)))
-            weight.requires_grad_(name in trainable)
+        adapter_weights.put(self.weights, adapter)
 
 
 def load(
@@ -177,13 +179,17 @@ def load(
     checkpointing: bool = False,
     runs_code: bool = False,
     chat_template: Path | None = None,
+    cache: TokenCache | None = None,
+    packing: bool = False,
 ) -> LocalTrainer:
     """Load the base model from `base_dir` and put `lora` on it; `tensors` are the names and shapes of the run spec.
 
     `dtype` is float32, bfloat16 or auto (one step of each is timed, the faster is kept); `bits` 8, 4 or None quantizes
     the base; `checkpointing` computes activations twice instead of keeping them; `runs_code` is `base.load_model`'s;
-    `chat_template` is a file that takes the place of the tokenizer's own. Raises DatasetError for that, ModelMissing, WrongBaseModel (not loadable, or another shape of adapter than `tensors`), ConfigError for an
-    absent device, OutOfMemory.
+    `chat_template` is a file that takes the place of the tokenizer's own; `cache` and `packing` are `LocalTrainer`'s.
+
+    Raises DatasetError for that, ModelMissing, WrongBaseModel (not loadable, or another shape of adapter than
+    `tensors`), ConfigError for an absent device, OutOfMemory.
     """
     assert dtype in compute_dtype.CHOICES, f"dtype is {dtype!r}"
     base.use_configured_threads()
@@ -202,11 +208,12 @@ def load(
     if model is None or loaded != dtype:
         model = None
         model = _attach(base_dir, dtype, place, lora, seed, bits, runs_code)
-    weights = _adapter_weights(model)
-    _compare(weights, tensors, base_dir)
+    weights = adapter_weights.weights_of(model)
+    remedy = "set model.model_path to the model that the operator named"
+    adapter_weights.compare_tensors(weights, tensors, f"the base model in {base_dir}", remedy)
     gc.collect()
     gc.freeze()  # the model stays for good; walking it in each round's collection takes a quarter of a second
-    return LocalTrainer(model, tokenizer, weights, place.device, dtype, measured, bits, checkpointing)
+    return LocalTrainer(model, tokenizer, weights, place.device, dtype, measured, bits, checkpointing, cache, packing)
 
 
 def _attach(
@@ -234,27 +241,3 @@ def _attach(
         ) from error
     quantization.keep_unpacked(model)
     return tuned
-
-
-def _adapter_weights(model: PeftModel) -> dict[str, torch.nn.Parameter]:
-    """Parameters of the adapter by their names in peft's files, which leave the adapter's own name out."""
-    weights = {}
-    for name, weight in model.named_parameters():
-        for factor in (".lora_A.", ".lora_B."):
-            if factor in name:
-                weights[name.replace(f"{factor}default.", factor)] = weight
-    return dict(sorted(weights.items()))
-
-
-def _compare(weights: Mapping[str, torch.nn.Parameter], tensors: Sequence[TensorSpec], base_dir: Path) -> None:
-    """Raise WrongBaseModel for the first tensor, by name, that model and run spec don't share."""
-    wanted = {tensor.name: tensor.shape for tensor in tensors}
-    for name in sorted(set(wanted) | set(weights)):
-        here = tuple(weights[name].shape) if name in weights else None
-        there = wanted.get(name)
-        if here != there:
-            raise WrongBaseModel(
-                f"the base model in {base_dir} does not fit the run spec: adapter tensor {name} is "
-                f"{here or 'absent'} here and {there or 'absent'} there",
-                "set model.model_path to the model that the operator named",
-            )

@@ -153,9 +153,7 @@ class Uplink:
                     Digest(state.record or ZERO_DIGEST),
                 )  # fmt: skip
 
-    def download(
-        self, digest: Digest, blobs: BlobStore, progress: Callable[[int, int], None], limit: int = LARGEST_BLOB
-    ) -> Path:
+    def download(self, digest: Digest, blobs: BlobStore, limit: int = LARGEST_BLOB) -> Path:
         """Fetch a blob of at most `limit` bytes unless it is here; a broken download goes on where it stopped.
 
         The file is not flushed to the medium: it can be fetched again, and who reads it compares its digest.
@@ -184,7 +182,6 @@ class Uplink:
                             receiver.take(data)
                             file.write(data)
                         clock.moved()
-                        progress(receiver.held, receiver.size)
                 receiver.finish()
             except Truncated as error:
                 raise AggregatorUnavailable(error.what, "the download goes on where it stopped") from error

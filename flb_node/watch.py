@@ -3,7 +3,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,16 +11,13 @@ from transformers import PreTrainedTokenizerBase
 
 from flb.config import ClientConfig
 from flb.spec import RunSpec
-from flb_node import measurement, report, tokens
+from flb.types import Address
+from flb_node import measurement, report
 from flb_node.adapter_weights import Weights
-from flb_node.data import Example
 from flb_node.evaluation import Evaluation
 from flb_node.progress import Progress
 from flb_node.report import Report
 from flb_node.status import StatusFile
-
-SAMPLE = 64
-"""Examples whose length says how many tokens a step has."""
 
 
 @dataclass(slots=True)
@@ -37,16 +34,12 @@ class Watch:
     judge: measurement.Judge | None
 
     def loaded(
-        self, model: Any, tokenizer: PreTrainedTokenizerBase, weights: Weights, examples: Sequence[Example] = ()
+        self, model: Any, tokenizer: PreTrainedTokenizerBase, weights: Weights, tokens_a_row: float = 0.0
     ) -> None:
-        """The model is there; `examples` are what it will train on. Raises DatasetError for held-out examples of which
-        none fits."""
+        """The model is there, and trains on rows of so many tokens; 0 where that is not known. Raises DatasetError for
+        held-out examples of which none fits."""
         length = self.spec.training.max_length
-        if examples:
-            rows = [tokens.encode(tokenizer, example, length) for example in examples[:SAMPLE]]
-            lengths = [len(row.ids) for row in rows if row is not None]
-            mean = sum(lengths) / len(lengths) if lengths else 0.0
-            self.progress.tokens_a_step = mean * self.spec.training.batch_size
+        self.progress.tokens_a_step = tokens_a_row * self.spec.training.batch_size
         if self.report is not None:
             self.report.begin(model, self.spec.rounds.steps * self.spec.training.local_steps)
         if self.evaluation is not None:
@@ -76,12 +69,12 @@ def open_watch(
     status: StatusFile,
     evaluation: Evaluation | None,
     log: Callable[[str], None],
-    run: str,
+    run: Address,
 ) -> Watch:
-    """Before the model is loaded; `run` names the run in reports. Raises ConfigError and MissingTool for what the
+    """Before the model is loaded; `run` is the contract, which names the run in reports. Raises ConfigError and MissingTool for what the
     settings name and is not there."""
     judge = measurement.lm_eval_judge(client.lm_eval_tasks, client.eval_examples)
     names = client.report_to
-    opened = report.open_report(names, client.workdir / "reports", run) if names else None
+    opened = report.open_report(names, client.workdir / "reports", f"flb-{run.hex()[:12]}") if names else None
     progress = Progress(sys.stderr, log, time.monotonic, 0.0)
     return Watch(client, spec, status, evaluation, log, progress, opened, judge)

@@ -29,8 +29,10 @@ EXAMPLES = (
 
 def download(model: str) -> Path:
     """The folder of the model: its own if it is one, else a snapshot from the hub."""
-    left_out = ["*.bin", "coreml/*"]  # the same weights in other formats
-    return Path(model) if Path(model).is_dir() else Path(snapshot_download(model, ignore_patterns=left_out))
+    # left out are the same weights in other formats
+    return (
+        Path(model) if Path(model).is_dir() else Path(snapshot_download(model, ignore_patterns=["*.bin", "coreml/*"]))
+    )
 
 
 def load(folder: Path) -> tuple[Any, PreTrainedTokenizerBase]:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every family's example runs on a tiny model of its architecture, and its page says what the shapes say."""
 
+import ast
 import importlib.util
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,21 @@ def test_sft__tiny_model__trains_saves_loads_and_merges(
     assert base_model.model_type(merged) == family.model_type
     before = {tensor.name: tensor.shape for tensor in base_model.tensors(base)}
     assert {tensor.name: tensor.shape for tensor in base_model.tensors(merged)} == before
+
+
+def common(example: str) -> str:
+    """The example's script without comments, layout and what its family has of its own."""
+    tree = ast.parse((EXAMPLES / example / "sft.py").read_text())
+    named = re.match(r"Fine-tune (.+) on this machine with", ast.get_docstring(tree) or "")
+    assert named is not None
+    text = re.sub(r"(MODEL = |ignore_patterns=)(\[.*?\]|'.*?')", r"\1", ast.unparse(tree))
+    return text.replace(example, "EXAMPLE").replace(named[1], "NAME")
+
+
+@pytest.mark.unit
+@each
+def test_sft__all_families__the_same_script_but_for_names(family: Family) -> None:
+    assert common(family.example) == common(FAMILIES[0].example)
 
 
 @pytest.mark.unit

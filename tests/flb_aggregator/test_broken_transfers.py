@@ -101,7 +101,7 @@ def test_download__strangers__share_a_few_streams_and_members_get_theirs(served:
     next(slow)
     with pytest.raises(Busy), translated():
         list(uplink.stub.DownloadBlob(pb.DownloadBlobRequest(digest=big)))
-    uplink.download(big, BlobStore(tmp_path / "blobs"), lambda done, size: None)
+    uplink.download(big, BlobStore(tmp_path / "blobs"))
     slow.cancel()
 
 

@@ -207,7 +207,7 @@ def test_download__what_is_not_listed__is_the_same_as_unknown(served: Served, tm
     said = set()
     for digest in (manifest.digest, Digest(b"\x09" * 32)):
         with pytest.raises(errors.NotListed) as caught:
-            uplink.download(digest, store, lambda done, size: None)
+            uplink.download(digest, store)
         said.add(str(caught.value))
     assert len(said) == 1 and list(store.folder.iterdir()) == []
 

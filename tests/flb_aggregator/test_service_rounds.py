@@ -37,7 +37,7 @@ def test_run__three_nodes__seals_every_round_and_serves_what_it_left(served: Ser
         audit = uplink.stub.GetRoundAudit(pb.GetRoundAuditRequest(round=1), metadata=uplink.session())
     assert len(audit.updates) == 3 and audit.adapter == served.daemon.view.rolls[0].adapter_digest
     for digest in (audit.record, audit.adapter, *audit.updates, served.daemon.view.spec):
-        path = uplink.download(Digest(digest), served.daemon.blobs.__class__(tmp_path / "mine"), lambda d, s: None)
+        path = uplink.download(Digest(digest), served.daemon.blobs.__class__(tmp_path / "mine"))
         assert path.name == digest.hex()
     assert (served.folder / "adapters" / "step-0003" / "adapter_model.safetensors").exists()
     with pytest.raises(errors.NotListed), translated():
@@ -113,7 +113,7 @@ def test_watch__opening_without_its_confirmations__is_announced_and_its_adapter_
     uplink = served.uplink(opened.cohort[0])
     told = next(told for told in uplink.watch() if told.round == 2)
     assert (told.seed, told.base, told.cohort) == (head.seed, head.base, frozenset(m.node for m in opened.cohort))
-    uplink.download(told.base, BlobStore(tmp_path / "node"), lambda done, size: None)
+    uplink.download(told.base, BlobStore(tmp_path / "node"))
     assert served.opening().round == 1, "intake goes by confirmed blocks"
     served.registry.unconfirmed = 0
     served.await_true(lambda: served.opening().round == 2)

@@ -209,9 +209,9 @@ def test_download__limits__are_told_to_the_node(served: Served, tmp_path: Path) 
     served.service.transfers.down = Turns(active=1, waiting=0)
     store = BlobStore(tmp_path / "blobs")
     with pytest.raises(Busy):
-        Sender(served).uplink.download(Digest(bytes.fromhex(served.spec.adapter)), store, lambda done, size: None)
+        Sender(served).uplink.download(Digest(bytes.fromhex(served.spec.adapter)), store)
     served.service.transfers.down = Turns()
-    Sender(served).uplink.download(Digest(bytes.fromhex(served.spec.adapter)), store, lambda done, size: None)
+    Sender(served).uplink.download(Digest(bytes.fromhex(served.spec.adapter)), store)
 
 
 def test_download__queue_full__reads_nothing(served: Served, tmp_path: Path) -> None:
@@ -219,10 +219,10 @@ def test_download__queue_full__reads_nothing(served: Served, tmp_path: Path) -> 
     transfers.down, transfers.threads = Turns(active=1, waiting=0), ThreadPoolExecutor(1)
     transfers.threads.shutdown()  # it takes nothing any more: a read would fail
     with pytest.raises(Busy):
-        Sender(served).uplink.download(digest, BlobStore(tmp_path / "blobs"), lambda done, size: None)
+        Sender(served).uplink.download(digest, BlobStore(tmp_path / "blobs"))
     transfers.down = Turns()
     with pytest.raises(AggregatorUnavailable):
-        Sender(served).uplink.download(digest, BlobStore(tmp_path / "blobs"), lambda done, size: None)
+        Sender(served).uplink.download(digest, BlobStore(tmp_path / "blobs"))
 
 
 def test_calls__too_many__are_limited_by_caller_and_by_address(served: Served) -> None:

@@ -2,6 +2,7 @@
 """The node's own trainer, from a config and a run spec to a trained adapter."""
 
 import threading
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from flb import base_model
 from flb.config import ChainConfig, Config, ModelConfig, TrainingConfig
 from flb.dataset_config import DatasetConfig
-from flb.errors import WrongBaseModel
+from flb.errors import ConfigError, DatasetError, WrongBaseModel
 from flb.spec import BaseSpec, RunSpec
 from flb.types import Step
 from flb_node import app
@@ -44,7 +45,7 @@ def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         run = config.chain.run or "0x" + "11" * 20
         config = replace(config, client=replace(config.client, workdir=tmp_path), chain=replace(config.chain, run=run))
         status = StatusFile(tmp_path / "status.json", lambda text: None)
-        return app.make_trainer(config, spec, EXAMPLES, status, threading.Event(), None)
+        return app.make_trainer(config, spec, EXAMPLES, status, threading.Event(), None, ExitStack())
 
     return make
 
@@ -92,6 +93,36 @@ def test_make_trainer__other_chat_template__is_what_it_trains_on(folder: Path, m
     local.tokenizer.chat_template = template.read_text()
     local._dataset = None
     assert digest(trained) == digest(train(local, zero).adapter)
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [({"objective": "dpo"}, "example 1 has no rejected answer"), ({"max_length": 8}, "8 tokens or more")],
+)
+def test_make_trainer__data_that_the_run_cannot_use__refused_before_a_round(
+    folder: Path, made: Any, asked: dict[str, Any], named: str
+) -> None:
+    config = Config(model=ModelConfig(model_path=folder, device_map="cpu", dtype="float32"))
+    with pytest.raises(DatasetError, match=named):
+        made(config, spec_of(folder, **asked))
+
+
+def test_make_trainer__packing_in_a_run_of_dpo__refused_before_the_model_is_looked_for(
+    folder: Path, made: Any, tmp_path: Path
+) -> None:
+    config = Config(model=ModelConfig(model_path=tmp_path / "absent"), training=TrainingConfig(packing=True))
+    with pytest.raises(ConfigError, match="training.packing is for the objective sft; this run trains dpo"):
+        made(config, spec_of(folder, objective="dpo"))
+
+
+def test_run__packing_in_two_processes__refused_before_anything_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(app, "handle_signals", lambda *_: None)  # this process's own stay
+    path = tmp_path / "config.yaml"
+    path.write_text("training:\n  packing: true\nclient:\n  processes: 2\n")
+    with pytest.raises(ConfigError, match="training.packing works in one process"):
+        app.run(path)
 
 
 def test_make_trainer__next_run_in_the_same_folder__no_moments_of_the_run_before(folder: Path, made: Any) -> None:

@@ -57,6 +57,23 @@ def test_attach__trains_more_than_lora__named(base: Path, tmp_path: Path) -> Non
         flb_node.attach(a_trainer(base, tmp_path, lora(modules_to_save=["embed_tokens"])))
 
 
+@pytest.mark.parametrize("several", ["is_fsdp_enabled", "is_deepspeed_enabled"])
+def test_attach__several_training_processes__refused(base: Path, tmp_path: Path, several: str) -> None:
+    trainer = a_trainer(base, tmp_path, lora())
+    setattr(trainer, several, True)
+    with pytest.raises(Refused, match="attach works with one training process: start the script without a launcher"):
+        flb_node.attach(trainer)
+
+
+def test_attach__launcher_with_two_processes__refused(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = a_trainer(base, tmp_path, lora())
+    monkeypatch.setattr(SFTConfig, "world_size", 2)
+    with pytest.raises(Refused, match="attach works with one training process"):
+        flb_node.attach(trainer)
+
+
 def test_attach__no_config__says_so(base: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         flb_node.attach(a_trainer(base, tmp_path, lora()), run=str(tmp_path / "config.yaml"))

@@ -12,8 +12,10 @@ import pytest
 from flb.errors import TrainingFailed, Unavailable
 from flb.roster import RunView
 from flb.store import BlobStore
-from flb.types import ZERO_DIGEST, Digest
+from flb.types import ZERO_DIGEST, Digest, Step
+from flb_aggregator.publish import make_adapter_zero
 from flb_node.daemon import Daemon
+from flb_node.evaluation import Evaluation, Figures, HeldOut
 from tests.served import Served, serve
 from tests.sim import DOMAIN, key_for, small_spec
 
@@ -113,3 +115,29 @@ def test_work__training_failed__costs_the_round_and_not_the_node(served: Served,
     assert (opening.round, opening.seed) in node.done and tried == [opening.step]
     assert any("no update of this node counts: the loss of optimizer step 2 is nan" in line for line in served.lines)
     assert not list(node.folder.glob("step-*.json"))
+
+
+def test_work__an_adapter_waits_to_be_measured__its_blob_outlives_the_steps(served: Served, node: Daemon) -> None:
+    assert served.certificates is not None
+    node.view = on_chain(served, served.certificates.current.digest)
+    node.connect()
+    node.keep_steps, node.spec = 1, small_spec()
+    older = make_adapter_zero(node.spec.tensors, 7, node.blobs)
+
+    def measure(adapter: Any) -> Iterator[Figures | None]:
+        yield {"held_out": {"loss": 2.0, "perplexity": 7.4, "accuracy": 0.5, "tokens": 9}}
+
+    evaluation = Evaluation(node.folder, node.blobs, HeldOut(), served.lines.append, lambda figures: None)
+    evaluation.measure = measure
+    evaluation.add(node.spec, Step(0), older)
+    forgotten = node.blobs.put(b"what nobody needs")
+
+    def fails(adapter: Any, names: frozenset[str], seed: int, step: int) -> Any:
+        raise TrainingFailed("the loss of optimizer step 2 is nan", "nothing is sent for this round")
+
+    node.train, node.evaluation = fails, evaluation
+    node.work(served.opening(), node.spec)
+    assert node.blobs.has(older) and not node.blobs.has(forgotten)
+    assert not evaluation.advance(lambda: False, float("inf"))
+    assert not any("was not measured" in line for line in served.lines)
+    assert (node.folder / "best" / "adapter_model.safetensors").exists()

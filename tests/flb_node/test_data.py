@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flb.errors import DatasetError
+from flb.errors import DatasetError, MissingTool
 from flb_node import rows
 from flb_node.data import Example, Message, Source, read, record_bytes, source_of, stream
 from flb_node.forms import Unusable
@@ -182,6 +182,14 @@ def test_read__broken_file__named_with_its_place(name: str, tmp_path: Path) -> N
     with pytest.raises(DatasetError, match=re.escape(words)) as caught:
         read(tmp_path / name)
     assert caught.value.remedy and "\n" not in str(caught.value)
+
+
+def test_read__parquet_without_pyarrow__missing_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "data.parquet"
+    path.write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)  # as if it were not installed
+    with pytest.raises(MissingTool, match=r"reading Parquet needs the package pyarrow: pip install 'flb\[node\]'"):
+        read(path)
 
 
 def test_read__parquet_cut_short__dataset_error(tmp_path: Path) -> None:

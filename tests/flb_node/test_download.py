@@ -159,10 +159,10 @@ def test_watch__opening_without_its_confirmations__lists_the_step_to_it(served: 
 def test_download__remainder__is_open_like_a_record_and_others_are_not(served: Served, tmp_path: Path) -> None:
     uplink, blobs = node(served, tmp_path)
     state = sealed(served).optimizer_state
-    assert uplink.download(state, blobs, lambda done, size: None).name == state.hex()
+    assert uplink.download(state, blobs).name == state.hex()
     hidden = served.daemon.blobs.put(b"something else")
     with pytest.raises(NotListed):
-        uplink.download(hidden, blobs, lambda done, size: None)
+        uplink.download(hidden, blobs)
 
 
 def test_restart__between_two_steps__goes_on_with_the_remainder(tmp_path: Path) -> None:

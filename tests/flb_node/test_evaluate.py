@@ -17,7 +17,8 @@ from flb_node import trainer
 from flb_node.base import load_model, load_tokenizer
 from flb_node.data import read
 from flb_node.devices import CPU
-from flb_node.held_out import held_out_loss
+from flb_node.held_out import measure
+from flb_node.tokens import encode_all
 from tests import tiny_model
 from tests.flb_node.test_trainer import tensors_of
 
@@ -78,7 +79,8 @@ def test_evaluate__base_adapter_base__the_base_is_itself_again(
     plain, tuned, again = (
         ask(process, json.dumps({"adapter": name, "prompts": ["Hi", "Who?"]})) for name in (None, str(adapter), None)
     )
-    expected = held_out_loss(load_model(base, torch.float32, CPU), load_tokenizer(base), read(data), 90)
+    rows = encode_all(load_tokenizer(base), read(data), 90)
+    expected = measure(load_model(base, torch.float32, CPU), rows).loss
     assert plain["loss"] == pytest.approx(expected, rel=1e-6)
     assert tuned["loss"] != pytest.approx(expected, rel=1e-3)
     assert (again["loss"], again["answers"]) == (plain["loss"], plain["answers"])
@@ -114,6 +116,12 @@ def test_evaluate__missing_input__one_sentence_and_its_exit_code(base: Path, dat
         assert done.returncode == error.exit_code
         assert done.stdout == ""
         assert len(done.stderr.splitlines()) == 1
+
+
+def test_evaluate__no_example_fits__one_sentence_before_a_request(base: Path, data: Path) -> None:
+    done = subprocess.run([*command(base, data)[:-1], "3"], input="", check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (DatasetError.exit_code, "")
+    assert "each of the 2 examples has a prompt of 3 tokens or more" in done.stderr
 
 
 def test_evaluate__sigterm_while_loading__exit_0(base: Path, data: Path) -> None:

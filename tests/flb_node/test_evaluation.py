@@ -82,6 +82,19 @@ def test_read__held_out_example_that_is_trained__refused(tmp_path: Path) -> None
         evaluation.read(client, (example(1), example(2)))
 
 
+def test_read__shared_example_that_is_trained__refused_unless_it_is_held_out_here_too(tmp_path: Path) -> None:
+    examples = tuple(map(example, range(10)))
+    train, held = evaluation.split(examples, 0.2)
+    number = {one: index for index, one in enumerate(examples)}
+    client = ClientConfig(held_out=0.2, shared_held_out=write(tmp_path / "all.jsonl", number[held[0]]))
+    assert evaluation.read(client, examples)[0] == train
+    client = ClientConfig(held_out=0.2, shared_held_out=write(tmp_path / "all.jsonl", 77, number[train[0]]))
+    with pytest.raises(
+        DatasetError, match=r"of client.shared_held_out .*\) is in the dataset too: remove it from the da"
+    ):
+        evaluation.read(client, examples)
+
+
 class Node:
     """An evaluation over real blobs, whose losses are given."""
 
@@ -213,6 +226,28 @@ def test_add__more_than_there_is_time_for__the_newest_and_the_half_measured_stay
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert steps == [0, 4, 5, 6]
     assert sum("no time between rounds" in line for line in node.lines) == 3
+
+
+def test_waiting__adapters_that_are_still_to_be_measured__named(tmp_path: Path, adapters: list[Digest]) -> None:
+    node = Node(tmp_path, dict.fromkeys(adapters, figures(1.0)))
+    for step, adapter in enumerate(adapters):
+        node.add(step, adapter)
+    assert node.evaluation.waiting() == set(adapters)
+    for _ in range(4):
+        node.evaluation.advance(lambda: True, math.inf)
+    assert node.evaluation.waiting() == set(adapters[1:]) and evaluation.NoEvaluation().waiting() == set()
+
+
+def test_advance__blob_gone__told_and_goes_on(tmp_path: Path, adapters: list[Digest]) -> None:
+    node = Node(tmp_path, dict.fromkeys(adapters, figures(1.0)))
+    for step, adapter in enumerate(adapters[:2]):
+        node.add(step, adapter)
+    node.evaluation.advance(lambda: True, math.inf)
+    node.blobs.delete_others(set(), math.inf)  # the first is half measured, the second waits
+    assert not node.evaluation.advance(lambda: False, math.inf)
+    told = [line for line in node.lines if "was not measured" in line]
+    assert [line.split(":")[0] for line in told] == ["step 0", "step 1"]
+    assert not (tmp_path / "metrics.jsonl").exists() and not (tmp_path / "best.json").exists()
 
 
 def test_evaluation__no_model_loaded__nothing(tmp_path: Path, adapters: list[Digest]) -> None:

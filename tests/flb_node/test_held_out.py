@@ -11,7 +11,7 @@ from flb.errors import DatasetError
 from flb_node.base import load_model, load_tokenizer
 from flb_node.data import Example, Message
 from flb_node.devices import CPU
-from flb_node.held_out import answer, answers, held_out_loss
+from flb_node.held_out import answer, answers, measure
 from flb_node.tokens import encode_all
 from tests import tiny_model
 
@@ -30,6 +30,16 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> tuple[PreTrainedModel, P
     return load_model(folder, torch.float32, CPU), load_tokenizer(folder)
 
 
+def held_out_loss(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: tuple[Example, ...],
+    max_length: int,
+    batch: int = 8,
+) -> float:
+    return measure(model, encode_all(tokenizer, examples, max_length), batch).loss
+
+
 def by_definition(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: tuple[Example, ...], max_length: int
 ) -> float:
@@ -44,14 +54,14 @@ def by_definition(
 
 
 @pytest.mark.parametrize("batch", [1, 4, 13, 100])
-def test_held_out_loss__any_batch__the_mean_over_completion_tokens(
+def test_measure__any_batch__the_mean_over_completion_tokens(
     loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase], batch: int
 ) -> None:
     expected = by_definition(*loaded, EXAMPLES, 200)
     assert held_out_loss(*loaded, EXAMPLES, 200, batch) == pytest.approx(expected, rel=1e-6)
 
 
-def test_held_out_loss__cut_short_or_without_common_prompt__the_mean_all_the_same(
+def test_measure__cut_short_or_without_common_prompt__the_mean_all_the_same(
     loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase],
 ) -> None:
     length = 65  # cuts completions, and leaves some examples out
@@ -61,7 +71,7 @@ def test_held_out_loss__cut_short_or_without_common_prompt__the_mean_all_the_sam
     assert held_out_loss(*loaded, roles[:1], 99) == pytest.approx(by_definition(*loaded, roles[:1], 99), rel=1e-6)
 
 
-def test_held_out_loss__nothing_fits__dataset_error(loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase]) -> None:
+def test_measure__nothing_fits__dataset_error(loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase]) -> None:
     with pytest.raises(DatasetError):
         held_out_loss(*loaded, EXAMPLES, 5)
 

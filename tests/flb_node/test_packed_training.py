@@ -33,8 +33,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained(folder: Path, tokens: Path, packing: bool) -> tuple[LocalTrainer, dict[str, Float32], tuple[float, ...]]:
     tensors = layout.adapter_tensors(layout.resolve(base_model.tensors(folder), LORA.target_modules), LORA.r)
-    local = trainer.load(folder, LORA, tensors, device_map="cpu", dtype="float32", seed=0)
-    local.cache, local.packing = TokenCache(tokens, tokenizer_digest(folder)), packing
+    cache = TokenCache(tokens, tokenizer_digest(folder))
+    local = trainer.load(folder, LORA, tensors, device_map="cpu", dtype="float32", seed=0, cache=cache, packing=packing)
     zero = {one.name: np.concatenate(list(adapter_zero.blocks(one, 7))).reshape(one.shape) for one in tensors}
     done = local.train(EXAMPLES, zero, frozenset(zero), TRAINING, 1, lambda *_: None)
     return local, done.adapter, done.losses
@@ -57,3 +57,10 @@ def test_train__packed__fewer_rows_with_the_same_tokens(folder: Path, tmp_path: 
     assert (
         sum(map(len, plain["input_ids"])) == sum(map(len, packed["input_ids"])) == sum(map(sum, packed["seq_lengths"]))
     )
+
+
+def test_prepare__packed__as_many_tokens_a_row_as_there_are(folder: Path, tmp_path: Path) -> None:
+    plain, packed = (trained(folder, tmp_path, packing)[0] for packing in (False, True))
+    rows = packed._dataset[1]
+    assert packed.tokens_a_row == sum(map(len, rows["input_ids"])) / len(rows)
+    assert packed.tokens_a_row * len(rows) == pytest.approx(plain.tokens_a_row * len(EXAMPLES))

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flb_node.packing import columns, pack
+from flb.errors import ConfigError
+from flb_node.packing import check, columns, pack
 from flb_node.tokens import IGNORED, Tokens
 
 pytestmark = pytest.mark.unit
@@ -24,6 +25,14 @@ def test_pack__any_lengths__each_once_and_never_two_rows_that_fit_into_one(lengt
     assert all(length <= 32 for length in full)
     assert len(full) < 2 or full[0] + full[1] > 32
     assert pack(rows, 32) == packed
+
+
+@pytest.mark.parametrize(("processes", "objective", "named"), [(2, "sft", "one process"), (1, "dpo", "trains dpo")])
+def test_check__what_packing_does_not_go_with__config_error(processes: int, objective: str, named: str) -> None:
+    check(False, processes, objective)
+    check(True, 1, "sft")
+    with pytest.raises(ConfigError, match=f"training.packing .*{named}"):
+        check(True, processes, objective)
 
 
 def test_pack__known_lengths__best_fit() -> None:

@@ -3,6 +3,7 @@
 
 import json
 import threading
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,4 +97,4 @@ def test_make_trainer__config_allows_other_code__is_refused_before_anything_load
     spec = replace(plan, base=replace(plan.base, digest=base_model.digest(folder)))
     config = Config(model=ModelConfig(model_path=folder, trust_remote_code=RemoteCode(name=REPO, revision="cd" * 20)))
     with pytest.raises(Refused, match=f"allows {REPO} at {'cd' * 20}"):
-        make_trainer(config, spec, (), StatusFile(folder / "status.json", print), threading.Event(), None)
+        make_trainer(config, spec, (), StatusFile(folder / "status.json", print), threading.Event(), None, ExitStack())

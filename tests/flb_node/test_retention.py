@@ -71,6 +71,11 @@ def test_tidy__no_limit__keeps_all(tmp_path: Path, blobs: BlobStore) -> None:
     assert tidy(tmp_path, blobs, view(blobs), Step(4), None) == 0 and len(left(blobs)) == 9
 
 
+def test_tidy__further_needed__stays(tmp_path: Path, blobs: BlobStore) -> None:
+    tidy(tmp_path, blobs, view(blobs), Step(4), 1, {blobs.put(b"adapter 0")})
+    assert left(blobs) == {"adapter 0", "adapter 3", "update 4", "adapter 4"}
+
+
 def test_tidy__damaged_note__deletes_nothing(tmp_path: Path, blobs: BlobStore) -> None:
     next(iter(tmp_path.glob("step-0001*"))).write_text("{")
     assert tidy(tmp_path, blobs, view(blobs), Step(4), 1) == 0

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from flb.errors import DatasetError
+from flb.errors import DatasetError, WrongBaseModel
 from flb_node.base import load_tokenizer
 from flb_node.data import Example, Message
 from flb_node.tokens import (
@@ -135,3 +135,8 @@ def test_check_context__records_longer_than_the_model_sees__dataset_error(
     check_context(tmp_path, 10**9)
     (tmp_path / "config.json").write_text('{"text_config": {"max_position_embeddings": 8}}')
     assert context(tmp_path) == 8
+    (tmp_path / "config.json").write_text('{"text_config": 3}')
+    assert context(tmp_path) == 2**63
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(WrongBaseModel, match="config.json is damaged"):
+        context(tmp_path)

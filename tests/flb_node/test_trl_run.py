@@ -55,6 +55,12 @@ def prefer(local: LocalTrainer, adapter: dict[str, Float32], seed: int = 1) -> T
     return local.train(PAIRS, adapter, frozenset(adapter), DPO, seed, lambda *_: None)  # type: ignore[arg-type]
 
 
+def test_prepare__dpo__a_row_has_its_prompt_twice(local: LocalTrainer) -> None:
+    rows = local.prepare(PAIRS, DPO)  # type: ignore[arg-type]
+    wanted = [2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in rows]
+    assert local.tokens_a_row == pytest.approx(sum(wanted) / len(wanted))
+
+
 def test_train__dpo__same_bits_whatever_came_before_and_one_adapter_stays(
     local: LocalTrainer, zero: dict[str, Float32]
 ) -> None:

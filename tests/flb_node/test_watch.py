@@ -15,7 +15,7 @@ from flb.config import ClientConfig
 from flb.errors import MissingTool
 from flb.spec import LoraSpec
 from flb.store import BlobStore
-from flb.types import Digest, Step
+from flb.types import Address, Digest, Step
 from flb_aggregator.publish import make_adapter_zero
 from flb_node import trainer
 from flb_node.data import Example, Message
@@ -30,6 +30,7 @@ from tests.sim import small_spec
 pytestmark = pytest.mark.model
 
 LORA = LoraSpec("factors", 2, 4, 0.0, ("q_proj",))
+RUN = Address(bytes.fromhex("11" * 20))
 EXAMPLES = tuple(Example((Message("user", f"{n}?"), Message("assistant", f"{n}"))) for n in range(4))
 
 
@@ -43,9 +44,10 @@ def test_watch__two_rounds__steps_are_counted_over_both(monkeypatch: pytest.Monk
     status = StatusFile(tmp_path / "status.json", lines.append)
     evaluation = Evaluation(tmp_path, blobs, HeldOut(EXAMPLES[:1]), lines.append, status.kept.update)
     client = ClientConfig(workdir=tmp_path, report_to=("recorder",))
-    watch = open_watch(client, spec, status, evaluation, lines.append, "flb-1")
+    watch = open_watch(client, spec, status, evaluation, lines.append, RUN)
     local = trainer.load(base, LORA, spec.tensors, device_map="cpu", dtype="float32", seed=0)
-    watch.loaded(local.model, local.tokenizer, local.weights, EXAMPLES)
+    local.prepare(EXAMPLES, spec.training)
+    watch.loaded(local.model, local.tokenizer, local.weights, local.tokens_a_row)
     adapter: Digest = make_adapter_zero(spec.tensors, 0, blobs)
     values = {name: np.array(weight.detach()) for name, weight in local.weights.items()}
     for number, step in ((1, 1), (3, 2)):  # round 2 was void
@@ -56,6 +58,7 @@ def test_watch__two_rounds__steps_are_counted_over_both(monkeypatch: pytest.Monk
         evaluation.advance(lambda: False, math.inf)
     steps: list[Any] = [heard[0] for heard in Recorder.heard if len(heard) == 2 and "loss" in heard[1]]
     assert steps == [1, 2, 3, 4]
+    assert [heard[1] for heard in Recorder.heard if heard[0] == "begin"] == ["flb-111111111111"]
     measured = [heard for heard in Recorder.heard if len(heard) == 2 and "held_out/loss" in heard[1]]
     assert [step for step, _ in measured] == [0], "the same adapter is measured once"
     status("waiting")
@@ -70,4 +73,4 @@ def test_open_watch__package_missing__before_a_model_is_loaded(monkeypatch: pyte
     client = ClientConfig(workdir=tmp_path, report_to=("tensorboard",))
     status = StatusFile(tmp_path / "status.json", print)
     with pytest.raises(MissingTool, match="client.report_to names tensorboard"):
-        open_watch(client, small_spec(), status, None, print, "flb-1")
+        open_watch(client, small_spec(), status, None, print, RUN)

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two processes train together, and one alone: a program of its own, since torch's groups are a process's for good.
 
-python -m tests.flb_node.two_ranks FOLDER
+python -m tests.flb_node.two_ranks FOLDER [node]
 """
 
 import json
 import multiprocessing
 import sys
+import threading
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -50,12 +52,12 @@ def main() -> None:
         load, folder, lora, tensors, device_map="cpu", dtype="float32", seed=0, chat_template=template
     )  # fmt: skip
     alone = single.train(ready(), zero)
-    together = ranks.start(ready, 2, single.TRAINING)
+    together = ranks.start(ready, 2, single.TRAINING, single.EXAMPLES)
     seen: list[int] = []
 
     def train(training: Any) -> Any:
         note = lambda step, *_: seen.append(step)  # noqa: E731
-        return together.train(single.EXAMPLES, zero, frozenset(zero), training, 1, note, step=0, steps=1)
+        return together.train(zero, frozenset(zero), training, 1, note, step=0, steps=1)
 
     rounds = [train(single.TRAINING)]
     failed = ended = ""
@@ -80,5 +82,36 @@ def main() -> None:
                       "seen": seen, "failed": failed, "ended": ended}))  # fmt: skip
 
 
+def node() -> None:
+    """A node of two processes, made as the app makes it. Print one JSON object: whether the adapter moved, the files of
+    tokens, and how many followers there are before and after the end."""
+    configure_threads(1, 1)
+    from flb.config import ChainConfig, ClientConfig, Config, ModelConfig
+    from flb.types import Step
+    from flb_node import app
+    from flb_node.status import StatusFile
+    from tests.flb_node import test_app_training as single
+
+    app.configure_threads = lambda *_: None  # torch is imported here already, with these threads
+    folder = Path(sys.argv[1])
+    config = Config(
+        model=ModelConfig(model_path=folder, device_map="cpu", dtype="float32"),
+        client=ClientConfig(workdir=folder / "work", processes=2, threads=1),
+        chain=ChainConfig(run="0x" + "11" * 20),
+    )
+    (folder / "work").mkdir()
+    status = StatusFile(folder / "work" / "status.json", lambda text: None)
+    zero = single.adapter_of(single.tensors_of(folder))
+    with ExitStack() as ending:
+        train = app.make_trainer(
+            config, single.spec_of(folder), single.EXAMPLES, status, threading.Event(), None, ending
+        )
+        moved = single.digest(train(zero, frozenset(zero), 1, Step(1))) != single.digest(zero)
+        before = len(multiprocessing.active_children())
+    files = len(list((folder / "work" / "tokens").iterdir()))
+    after = len(multiprocessing.active_children())
+    print(json.dumps({"moved": moved, "files": files, "before": before, "after": after}))
+
+
 if __name__ == "__main__":
-    main()
+    node() if sys.argv[2:] == ["node"] else main()

@@ -177,19 +177,20 @@ def on_upload(place: Place, side: str) -> None:
 def on_download(place: Place, side: str) -> None:
     """A byte of a download, where it is received or where it is sent."""
     if side == "received":
-        from flb_node.uplink import Uplink
+        from flb_node.uplink import Progress
 
-        real_download = Uplink.download
+        real_take, real_moved, held = chunks.Receiver.take, Progress.moved, [0]
 
-        def download(self: Any, digest: Any, blobs: Any, progress: Callable[[int, int], None], **options: Any) -> Path:
-            def watched(done: int, size: int) -> None:
-                if done >= place.count:
-                    place.die()
-                progress(done, size)
+        def take(self: Any, data: Any) -> None:
+            real_take(self, data)
+            held[0] = self.held
 
-            return real_download(self, digest, blobs, watched, **options)
+        def moved(self: Any) -> None:  # called after a chunk is written
+            if held[0] >= place.count:
+                place.die()
+            real_moved(self)
 
-        Uplink.download = download  # type: ignore[method-assign]
+        chunks.Receiver.take, Progress.moved = take, moved  # type: ignore[method-assign]
         return
     from flb_aggregator.transfers import Transfers
 
