@@ -22,11 +22,6 @@ from flb.wire import container
 CODING = CODINGS[Codec.MXINT8]
 
 
-def encodes(spec: RunSpec) -> bool:
-    """Whether steps of this run travel encoded."""
-    return spec.encodes_steps
-
-
 def draw_from(run: Address, step: Step, start: int) -> Draw:
     """The dither of a step from its element number `start` on, in the order of the step blob's tensors."""
     return dither.stream(dither.key_of(run, step, Address(bytes(20)), b"down"), start)

@@ -46,7 +46,7 @@ def fetch_adapter(
     """
     if blobs.has(adapter):
         return blobs.path(adapter)
-    if down.encodes(spec) and record != ZERO_DIGEST:
+    if spec.encodes_steps and record != ZERO_DIGEST:
         try:
             made = by_step(uplink, blobs, spec, adapter, record)
         except (Impostor, Busy):
