@@ -21,6 +21,7 @@ from flb.delta import Float64, add_step, exact_in_float64, mean, round_to_ring
 from flb.down import state_header
 from flb.errors import BadContainer, CorruptStore
 from flb.server_optimizer import sgd
+from flb.server_optimizer.constants import Constants
 from flb.spec import RunSpec
 from flb.types import Step, TensorSpec
 from flb.wire import container
@@ -134,7 +135,8 @@ class Combiner:
     def stepped(self, total: NDArray[Any]) -> Float64:
         """What a block of the adapter moves by, from Σ w·q."""
         averaged = mean(total, self.denominator, self.spec.ring.fraction_bits)
-        return sgd.step(averaged, self.spec.server_optimizer.learning_rate)
+        constants = Constants(self.spec.server_optimizer.learning_rate)
+        return sgd.step(averaged, np.empty((averaged.size, 0)), constants)
 
     def read_state(self, span: Span, part: memoryview) -> None:
         """What the step before left of a span, in float32; nothing before the first step."""

@@ -1,2 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the mean update becomes a step of the adapter (FedOpt, Reddi et al., ICLR 2021, arXiv 2003.00295)."""
+"""How the mean update becomes a step of the adapter (FedOpt, Reddi et al., ICLR 2021, arXiv 2003.00295).
+
+D is the mean update, trained minus shared adapter, so a step is added. Every formula works element by element in
+float64, one rounding for each operation, in the order in which its file writes it: no fused kernel, no pow, no bias
+correction. So a step has no order and no threads (docs/arithmetic.md).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flb.delta import Float64
+from flb.server_optimizer import adagrad, adam, momentum, nesterov, sgd, yogi
+from flb.server_optimizer.constants import Constants
+
+Step = Callable[[Float64, Float64, Constants], Float64]
+"""`step(mean, moments, constants)`: what n elements of the adapter move by. `moments` are those before the step, of shape
+(n, moments an element); after the call they are those after it. The mean is left as it is, and may be returned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Optimizer:
+    """One server optimizer: how many moments an element has, and its step. Where it is `adaptive`, its last moment is v,
+    which starts at τ²; every other moment starts at 0."""
+
+    moments: int
+    adaptive: bool
+    step: Step
+
+    def start(self, moments: Float64, tau: float) -> None:
+        """Write the moments before the first step to an array of shape (n, moments an element)."""
+        moments[:] = 0.0
+        if self.adaptive:
+            moments[:, -1] = tau * tau
+
+
+OPTIMIZERS: dict[str, Optimizer] = {
+    "sgd": Optimizer(0, False, sgd.step),
+    "momentum": Optimizer(1, False, momentum.step),
+    "nesterov": Optimizer(1, False, nesterov.step),
+    "adagrad": Optimizer(1, True, adagrad.step),
+    "adam": Optimizer(2, True, adam.step),
+    "yogi": Optimizer(2, True, yogi.step),
+}
+"""Every server optimizer that a run spec may name."""

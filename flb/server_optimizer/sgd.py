@@ -4,10 +4,11 @@
 import numpy as np
 
 from flb.delta import Float64
+from flb.server_optimizer.constants import Constants
 
 
-def step(mean: Float64, learning_rate: float) -> Float64:
-    """The step in float64; one multiplication, none for a learning rate of 1."""
-    if learning_rate == 1.0:
+def step(mean: Float64, moments: Float64, constants: Constants) -> Float64:
+    """The step in float64; one multiplication, none for a learning rate of 1. `moments` has shape (n, 0)."""
+    if constants.learning_rate == 1.0:
         return mean
-    return mean * np.float64(learning_rate)
+    return np.multiply(mean, constants.learning_rate)
