@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flb.server_optimizer import OPTIMIZERS
+from flb.server_optimizer import OPTIMIZERS, PART, apply
 from flb.server_optimizer.constants import Constants
 from tests.optimizing import ADAPTIVE, NAMES, slow_steps, started, steps
 
@@ -40,6 +40,15 @@ def test_step__any_cut_into_blocks__gives_the_same_bits(name: str) -> None:
     right, right_moments = steps(name, [mean[333:] for mean in means], C)
     assert np.concatenate([left[-1], right[-1]]).tobytes() == whole[-1].tobytes()
     assert np.concatenate([left_moments, right_moments]).tobytes() == moments.tobytes()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_apply__more_than_one_part__is_the_step_of_each_element(name: str) -> None:
+    mean, wanted = np.random.default_rng(4).standard_normal(2 * PART + 5), started(name, 2 * PART + 5, C.tau)
+    moments = wanted.copy()
+    whole = OPTIMIZERS[name].step(mean, wanted, C)
+    assert apply(OPTIMIZERS[name], mean, moments, C).tobytes() == whole.tobytes()
+    assert moments.tobytes() == wanted.tobytes()
 
 
 @pytest.mark.parametrize("name", NAMES)
