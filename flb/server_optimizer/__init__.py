@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flb.capabilities import OptimizerCapabilities
 from flb.delta import Float64
 from flb.server_optimizer import adagrad, adam, momentum, nesterov, sgd, yogi
 from flb.server_optimizer.constants import Constants
@@ -26,12 +27,17 @@ hand out again. With arrays of 512 KiB the pages are made anew each time, and Ad
 
 @dataclass(frozen=True, slots=True)
 class Optimizer:
-    """One server optimizer: how many moments an element has, and its step. Where it is `adaptive`, its last moment is v,
-    which starts at τ²; every other moment starts at 0."""
+    """One server optimizer: what it keeps, and its step. Where it is `adaptive`, its last moment is v, which starts at τ²;
+    every other moment starts at 0."""
 
-    moments: int
+    capabilities: OptimizerCapabilities
     adaptive: bool
     step: Step
+
+    @property
+    def moments(self) -> int:
+        """Moments of an element."""
+        return self.capabilities.moments
 
     def start(self, moments: Float64, tau: float) -> None:
         """Write the moments before the first step to an array of shape (n, moments an element)."""
@@ -41,12 +47,12 @@ class Optimizer:
 
 
 OPTIMIZERS: dict[str, Optimizer] = {
-    "sgd": Optimizer(0, False, sgd.step),
-    "momentum": Optimizer(1, False, momentum.step),
-    "nesterov": Optimizer(1, False, nesterov.step),
-    "adagrad": Optimizer(1, True, adagrad.step),
-    "adam": Optimizer(2, True, adam.step),
-    "yogi": Optimizer(2, True, yogi.step),
+    "sgd": Optimizer(sgd.CAPABILITIES, False, sgd.step),
+    "momentum": Optimizer(momentum.CAPABILITIES, False, momentum.step),
+    "nesterov": Optimizer(nesterov.CAPABILITIES, False, nesterov.step),
+    "adagrad": Optimizer(adagrad.CAPABILITIES, True, adagrad.step),
+    "adam": Optimizer(adam.CAPABILITIES, True, adam.step),
+    "yogi": Optimizer(yogi.CAPABILITIES, True, yogi.step),
 }
 """Every server optimizer that a run spec may name."""
 

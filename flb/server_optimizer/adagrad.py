@@ -8,9 +8,12 @@ v never shrinks: under a constant D step t is η/√t, and the sum of all steps 
 
 import numpy as np
 
+from flb.capabilities import OptimizerCapabilities
 from flb.delta import Float64
 from flb.server_optimizer.adaptive import divided
 from flb.server_optimizer.constants import Constants
+
+CAPABILITIES = OptimizerCapabilities(moments=1)
 
 
 def step(mean: Float64, moments: Float64, constants: Constants) -> Float64:

@@ -9,9 +9,12 @@ the first step is η·sign(D), since (1 - β₁) = √(1 - β₂).
 
 import numpy as np
 
+from flb.capabilities import OptimizerCapabilities
 from flb.delta import Float64
 from flb.server_optimizer.adaptive import average, divided
 from flb.server_optimizer.constants import Constants
+
+CAPABILITIES = OptimizerCapabilities(moments=2)
 
 
 def step(mean: Float64, moments: Float64, constants: Constants) -> Float64:

@@ -8,8 +8,11 @@ D is not damped by 1 - β, so with a constant D the step grows to η·D/(1 - β)
 
 import numpy as np
 
+from flb.capabilities import OptimizerCapabilities
 from flb.delta import Float64
 from flb.server_optimizer.constants import Constants
+
+CAPABILITIES = OptimizerCapabilities(moments=1)
 
 
 def step(mean: Float64, moments: Float64, constants: Constants) -> Float64:

@@ -9,8 +9,11 @@ The paper writes it for the gradient g = -D and subtracts; negation is exact, so
 
 import numpy as np
 
+from flb.capabilities import OptimizerCapabilities
 from flb.delta import Float64
 from flb.server_optimizer.constants import Constants
+
+CAPABILITIES = OptimizerCapabilities(moments=1)
 
 
 def step(mean: Float64, moments: Float64, constants: Constants) -> Float64:

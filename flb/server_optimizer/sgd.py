@@ -3,8 +3,11 @@
 
 import numpy as np
 
+from flb.capabilities import OptimizerCapabilities
 from flb.delta import Float64
 from flb.server_optimizer.constants import Constants
+
+CAPABILITIES = OptimizerCapabilities(moments=0)
 
 
 def step(mean: Float64, moments: Float64, constants: Constants) -> Float64:

@@ -9,9 +9,12 @@ It stays above 0: it falls only where v > D². No bias correction; v before the 
 
 import numpy as np
 
+from flb.capabilities import OptimizerCapabilities
 from flb.delta import Float64
 from flb.server_optimizer.adaptive import average, divided
 from flb.server_optimizer.constants import Constants
+
+CAPABILITIES = OptimizerCapabilities(moments=2)
 
 
 def step(mean: Float64, moments: Float64, constants: Constants) -> Float64:
