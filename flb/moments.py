@@ -12,6 +12,7 @@ import struct
 from flb.delta import Float64
 from flb.errors import BadContainer
 from flb.server_optimizer import OPTIMIZERS, Optimizer
+from flb.server_optimizer.constants import Constants
 from flb.spec import RunSpec
 from flb.types import Step
 from flb.wire import container
@@ -62,6 +63,12 @@ def read_header(held: bytes, spec: RunSpec, step: Step) -> float:
     if held != header(spec, step, tau):
         raise BadContainer(f"the moments are not what step {step} left", "fetch the blob from another copy")
     return tau
+
+
+def constants_of(spec: RunSpec, tau: float) -> Constants:
+    """The optimizer's constants; `tau` is the spec's, or that of the first mean."""
+    settings = spec.server_optimizer
+    return Constants(settings.learning_rate, settings.momentum, settings.beta2, tau)
 
 
 def start(spec: RunSpec, tau: float, moments: Float64) -> None:
