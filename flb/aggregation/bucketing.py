@@ -11,7 +11,10 @@ import math
 import numpy as np
 
 from flb.aggregation.mixture import Mixture
+from flb.capabilities import MixingCapabilities
 from flb.types import Step
+
+CAPABILITIES = MixingCapabilities(needs_distances=False)
 
 LARGEST = 64
 """The largest group: with any last group the denominator stays within `mixture.LARGEST`."""

@@ -11,18 +11,16 @@ import numpy as np
 from flb.aggregation import geometric_median
 from flb.aggregation.affine import chain, distances, middle
 from flb.aggregation.weighing import Weighing, of_coefficients
+from flb.capabilities import RuleCapabilities
 from flb.delta import Float64
+
+CAPABILITIES = RuleCapabilities()
 
 ITERATIONS = 3
 """Steps where the spec says 0."""
 
 RADIUS = 1.0
 """tau in median distances where the spec says 0."""
-
-
-def least_updates(byzantine: int) -> int:
-    """The fewest updates of which `byzantine` may be wrong."""
-    return 2 * byzantine + 1
 
 
 def clip_step(squared: Float64, point: Float64, radius: float | None = None, factor: float = RADIUS) -> Float64:

@@ -10,18 +10,16 @@ import numpy as np
 
 from flb.aggregation.affine import chain, distances
 from flb.aggregation.weighing import Weighing, of_coefficients
+from flb.capabilities import RuleCapabilities
 from flb.delta import Float64
+
+CAPABILITIES = RuleCapabilities()
 
 ITERATIONS = 32
 """Steps where the spec says 0; each costs n² operations, whatever the adapter's size."""
 
 SMOOTHING = 1.0
 """nu in units of the Gram matrix: below one unit distances are rounding."""
-
-
-def least_updates(byzantine: int) -> int:
-    """The fewest updates of which `byzantine` may be wrong."""
-    return 2 * byzantine + 1
 
 
 def majority(squared: Float64) -> Float64:

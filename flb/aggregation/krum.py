@@ -9,12 +9,10 @@ n ≥ 2f + 3, kappa ≤ 6(1 + f/(n - 2f)).
 import numpy as np
 
 from flb.aggregation.weighing import Weighing, of_selection
+from flb.capabilities import RuleCapabilities
 from flb.delta import Float64
 
-
-def least_updates(byzantine: int, neighbours: int = 0) -> int:
-    """The fewest updates of which `byzantine` may be wrong, and that have so many neighbours."""
-    return max(2 * byzantine + 3, neighbours + 1)
+CAPABILITIES = RuleCapabilities(offset=3)
 
 
 def neighbour_count(count: int, byzantine: int, neighbours: int = 0) -> int:

@@ -4,10 +4,9 @@
 Holds for f < n/2, kappa ≤ 4(1 + f/(n - 2f))². With an even number of updates it is the mean of the two middle values.
 """
 
+from flb.capabilities import RuleCapabilities
 
-def least_updates(byzantine: int) -> int:
-    """The fewest updates of which `byzantine` may be wrong."""
-    return 2 * byzantine + 1
+CAPABILITIES = RuleCapabilities(coordinates=True)
 
 
 def ranks(count: int) -> tuple[int, int]:

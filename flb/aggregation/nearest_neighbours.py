@@ -8,18 +8,18 @@ It lets rules that pick or trim see what honest nodes with different data agree 
 import numpy as np
 
 from flb.aggregation.mixture import Mixture
+from flb.capabilities import MixingCapabilities
 from flb.delta import Int64
 
-
-def least_updates(byzantine: int) -> int:
-    """The fewest updates of which `byzantine` may be wrong."""
-    return 2 * byzantine + 1
+CAPABILITIES = MixingCapabilities(needs_distances=True)
 
 
-def mixture(squared: Int64, byzantine: int) -> Mixture:
-    """Row i has a 1 for each of the n - f updates nearest to i; ties go to the first in node order."""
+def mixture(squared: Int64, byzantine: int, neighbours: int = 0) -> Mixture:
+    """Row i has a 1 for each of the `neighbours` updates nearest to i, with 0 the paper's n - f; ties go to the first in
+    node order."""
     count = len(squared)
-    near = np.argsort(squared, axis=1, kind="stable")[:, : count - byzantine]
+    averaged = neighbours or count - byzantine
+    near = np.argsort(squared, axis=1, kind="stable")[:, :averaged]
     matrix = np.zeros((count, count), dtype=np.int64)
     np.put_along_axis(matrix, near, 1, axis=1)
-    return Mixture(matrix, count - byzantine)
+    return Mixture(matrix, averaged)

@@ -2,7 +2,7 @@
 """Norm bound (Sun et al., 2019, arXiv 1911.07963): updates longer than M are scaled down to M, then averaged.
 
 It bounds what one node can do by its weight times M, and leaves honest updates of usual length as they are. M is
-`radius`, or the median length of the round's updates where the spec says 0.
+`radius` times the median length of the round's updates, since lengths fall over a run.
 """
 
 from collections.abc import Sequence
@@ -11,20 +11,22 @@ import numpy as np
 
 from flb.aggregation.affine import middle
 from flb.aggregation.weighing import COEFFICIENT_BITS, Weighing, integers
+from flb.capabilities import RuleCapabilities
 from flb.delta import Float64
 
-
-def least_updates(byzantine: int) -> int:
-    """The fewest updates of which `byzantine` may be wrong: more than half set the median length."""
-    return 2 * byzantine + 1
+CAPABILITIES = RuleCapabilities()
 
 
-def weigh(norms: Float64, weights: Sequence[int], bound: float = 0.0) -> Weighing:
-    """Weights of updates of these lengths. `bound` has the lengths' unit; 0 means their median.
+RADIUS = 1.0
+"""M in median lengths where the spec says 0."""
+
+
+def weigh(norms: Float64, weights: Sequence[int], factor: float = 0.0) -> Weighing:
+    """Weights of updates of these lengths; M is `factor` median lengths.
 
     Where nothing is longer than the bound it is the weighted mean itself, without a rounding of coefficients.
     """
-    longest = bound or middle(norms)
+    longest = (factor or RADIUS) * middle(norms)
     long = norms > longest
     if not long.any():
         return Weighing(tuple(weights), sum(weights))

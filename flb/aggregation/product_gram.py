@@ -83,7 +83,8 @@ def _scaled(gram: Float64, rank: int, base: Unit, update: Unit) -> Float64:
     """The Gram matrix in values; factors are powers of two, so nothing is rounded."""
     units = np.full(len(gram), update.value)
     units[:rank] = base.value
-    return gram * units[:, None] * units[None, :]
+    scaled: Float64 = gram * units[:, None] * units[None, :]
+    return scaled
 
 
 def integers(gram: Float64, unit: Unit) -> Int64:

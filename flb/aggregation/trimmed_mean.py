@@ -4,10 +4,9 @@
 Holds for f < n/2, kappa ≤ 6f/(n - 2f)·(1 + f/(n - 2f)). With f = 0 it is the mean.
 """
 
+from flb.capabilities import RuleCapabilities
 
-def least_updates(byzantine: int) -> int:
-    """The fewest updates of which `byzantine` may be wrong."""
-    return 2 * byzantine + 1
+CAPABILITIES = RuleCapabilities(coordinates=True)
 
 
 def ranks(count: int, byzantine: int) -> tuple[int, int]:
