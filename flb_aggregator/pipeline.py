@@ -15,16 +15,15 @@ from flb.types import LoraMode, Step
 from flb_aggregator import linear
 from flb_aggregator.encoded_step import Down, Write
 from flb_aggregator.files import Files
-from flb_aggregator.reweigh import integer_weights
+from flb_aggregator.reweigh import reweigh
 
 Combine = Callable[[RunSpec, Step, Sequence[int], Files, Write, int, Down | None], None]
 
-COMBINE: dict[LoraMode, Combine] = {
-    LoraMode.FACTORS: linear.combine,
-    LoraMode.ALTERNATE: linear.combine,
-    LoraMode.FREEZE_A: linear.combine,
-}
-"""By what is averaged."""
+LINEAR = frozenset({LoraMode.FACTORS, LoraMode.ALTERNATE, LoraMode.FREEZE_A})
+"""Modes whose result is linear in what nodes send."""
+
+COMBINE: dict[LoraMode, Combine] = {}
+"""The others, by what is averaged: they get the integer weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,5 +52,9 @@ def combine(
     """
     remainder = [to.state] if to is not None and to.state is not None else []
     with Files([base, *(item.path for item in inputs), *remainder]) as files:
-        weights = integer_weights(spec, step, [item.weight for item in inputs], files)
-        COMBINE[spec.lora_mode](spec, step, weights, files, write, threads or min(2, os.cpu_count() or 1), to)
+        threads = threads or min(2, os.cpu_count() or 1)
+        counted = reweigh(spec, step, [item.weight for item in inputs], files, threads)
+        if spec.lora_mode in LINEAR:
+            linear.combine(spec, step, counted, files, write, threads, to)
+        else:
+            COMBINE[spec.lora_mode](spec, step, counted.weights, files, write, threads, to)

@@ -72,8 +72,3 @@ def test_trimmed_mean__nothing_trimmed__is_the_mean() -> None:
     values = np.random.default_rng(0).integers(-(2**34), 2**34, (5, 7))
     first, last = trimmed_mean.ranks(5, 0)
     assert summed(values, first, last, np.int64, np.int64) == values.sum(axis=0).tolist()
-
-
-def test_least_updates__of_coordinate_rules__is_a_majority_of_honest_ones() -> None:
-    assert [median.least_updates(f) for f in (0, 1, 2)] == [1, 3, 5]
-    assert [trimmed_mean.least_updates(f) for f in (0, 1, 2)] == [1, 3, 5]
