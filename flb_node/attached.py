@@ -129,7 +129,7 @@ class Node:
                 # the outbox's database belongs to the thread that opens it
                 daemon = app.build(
                     self.config, app.run_address(self.config), key, self.records, folder, self.stop, wake,
-                    held_out, self.fit,
+                    held_out, self.fit, self.check,
                 )  # fmt: skip
                 try:
                     daemon.run()
@@ -154,14 +154,17 @@ class Node:
         """The run's spec, once it is known and fits; None if the run is over already."""
         return self.handover.until(lambda: self.known)
 
-    def fit(self, spec: RunSpec, status: StatusFile, measured: Evaluation) -> Train:
-        """The daemon's `make_trainer`: the model is there, so compare it with the run."""
+    def check(self, spec: RunSpec) -> None:
+        """Compare the trainer with the run, before the node joins."""
         if self.base is None:
             app.log("the folder of the trainer's base model is not known, so its weights are not compared with the run")
         else:
             base_model.check(self.base, spec.base)
         adapter_weights.compare(self.lora, spec.lora, spec.tensors)
         refuse_ignored(spec.training)
+
+    def fit(self, spec: RunSpec, status: StatusFile, measured: Evaluation) -> Train:
+        """The daemon's `make_trainer`: the model is there."""
         client = replace(self.config.client, report_to=None)  # the trainer reports for itself
         self.watch = open_watch(client, spec, status, measured, app.log, app.run_address(self.config))
         self.watch.loaded(self.model, self.tokenizer, self.lora.weights)
