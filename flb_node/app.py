@@ -31,7 +31,7 @@ from flb.roster import RunView
 from flb.spec import RunSpec
 from flb.store import BlobStore, lock_folder
 from flb.types import ZERO_ADDRESS, Address, Digest, Domain, Step
-from flb_node import commitment, data, dataset_source, evaluation, packing, remote_code, tokens, usable
+from flb_node import bounds, commitment, data, dataset_source, evaluation, packing, remote_code, tokens, usable
 from flb_node.daemon import Daemon
 from flb_node.entrance import Entrance
 from flb_node.evaluation import Evaluation, HeldOut
@@ -222,6 +222,7 @@ def make_trainer(
     ending: ExitStack,
 ) -> Train:
     """Check the base model, load it once, and return the function that trains a step; `ending` ends what it starts."""
+    bounds.check(spec)
     packing.check(config.training.packing, config.client.processes, spec.training.objective)
     path = require(config.model.model_path, "model.model_path", "name the folder of the base model")
     base_model.check(path, spec.base)
