@@ -65,13 +65,21 @@ def attach(trainer: Any, run: str = "config.yaml", **settings: Any) -> None:
 
 
 def announce(arguments: Any, spec: RunSpec) -> None:
-    """Say where the trainer's own settings are other than the run's: they hold, and others train otherwise."""
-    for name, own, theirs in (
-        ("learning_rate", arguments.learning_rate, spec.training.learning_rate),
-        ("batch size", arguments.train_batch_size * arguments.gradient_accumulation_steps, spec.training.batch_size),
-    ):
+    """Say where the trainer's own settings are other than the run's: they hold, and others train otherwise.
+
+    `max_length` is said and not refused: the records were cut when the trainer was made, and where they are cut is the
+    node's own data. Of a trainer that has no such setting nothing is known.
+    """
+    for name, own, theirs, how in (
+        ("learning_rate", arguments.learning_rate, spec.training.learning_rate, ""),
+        ("batch size", arguments.train_batch_size * arguments.gradient_accumulation_steps, spec.training.batch_size, ""),
+        (
+            "max_length", getattr(arguments, "max_length", spec.training.max_length), spec.training.max_length,
+            f"; make it with max_length={spec.training.max_length} to cut records where the others cut theirs",
+        ),
+    ):  # fmt: skip
         if own != theirs:
-            app.log(f"the trainer's {name} is {own}, the run's {theirs}; the trainer's is used")
+            app.log(f"the trainer's {name} is {own}, the run's {theirs}; the trainer's is used{how}")
 
 
 def base_folder(config: Config, model: Any) -> Path | None:
