@@ -136,5 +136,5 @@ class Serial:
         return Refused(
             f"{VOID_IN_A_ROW} rounds after each other were void: {refused} of {len(opening.cohort)} updates were "
             f"refused{first}, and {needed} are needed",
-            "lower run.min_nodes, --attackers or training.learning_rate",
+            "lower --attackers or training.learning_rate, or raise run.norm_bound",
         )
