@@ -14,9 +14,10 @@ def _setting(default: Any, text: str) -> Any:
 class PartitionConfig:
     """For flb simulate: how dataset_name is dealt out to num_clients nodes."""
 
-    way: Literal["iid", "by_column", "dirichlet"] = _setting(
-        "iid", "iid (all alike), by_column (whole topics), dirichlet (each topic spread unevenly)"
+    way: Literal["iid", "by_size", "by_column", "dirichlet"] = _setting(
+        "iid", "iid, by_size (unequal numbers), by_column (whole topics) or dirichlet (each topic spread unevenly)"
     )
+    shares: tuple[int, ...] | None = _setting(None, "of by_size: each node's part of the records, as [3, 1, 1]")
     column: str | None = _setting(None, "the dataset's column of by_column and dirichlet")
     alpha: float = _setting(0.5, "of dirichlet: a small one gives each topic to few nodes, a large one nears iid")
-    seed: int = _setting(0, "of iid and dirichlet")
+    seed: int = _setting(0, "of iid, by_size and dirichlet")

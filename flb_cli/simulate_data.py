@@ -8,7 +8,7 @@ from pathlib import Path
 from flb import partition
 from flb.config import Config, require
 from flb.errors import ConfigError
-from flb.partition import Partition, by_column, dirichlet, iid
+from flb.partition import Partition, by_column, by_size, dirichlet, iid
 from flb.types import Digest
 from flb_node import data, dataset_source, evaluation
 from flb_node.evaluation import HeldOut
@@ -39,18 +39,29 @@ def deal(config: Config, folder: Path, nodes: int) -> Dealt:
         places = {id(example): place for place, example in enumerate(every)}
         values = tuple(column[places[id(example)]] for example in examples)
     elif config.partition.column is not None:
-        raise ConfigError("partition.column says nothing with partition.way: iid", "choose by_column or dirichlet")
+        raise ConfigError(
+            f"partition.column says nothing with partition.way: {config.partition.way}", "choose by_column or dirichlet"
+        )
     parts = split(config, len(examples), values, nodes)
     dealt = tuple(tuple(examples[index] for index in part) for part in parts)
     return Dealt(dealt, held_out, partition.digest(parts))
 
 
 def split(config: Config, records: int, values: Sequence[str], nodes: int) -> Partition:
-    """The partition that the settings name. Raises Refused."""
+    """The partition that the settings name. Raises ConfigError for settings that do not go together, Refused."""
     settings = config.partition
+    if (settings.shares is None) != (settings.way != "by_size"):
+        raise ConfigError("partition.shares and partition.way: by_size belong together", "set both or none")
     match settings.way:
         case "iid":
             return iid.partition(records, nodes, settings.seed)
+        case "by_size":
+            shares = settings.shares or ()
+            if len(shares) != nodes:
+                raise ConfigError(
+                    f"partition.shares has {len(shares)} numbers for {nodes} nodes", "give one for each node"
+                )
+            return by_size.partition(records, shares, settings.seed)
         case "by_column":
             return by_column.partition(values, nodes)
         case "dirichlet":

@@ -79,7 +79,7 @@ def last(engine: Serial) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("codec", CODECS)
-@pytest.mark.parametrize(("mode", "down"), [("factors", "f32"), ("alternate", "mxint8")])
+@pytest.mark.parametrize(("mode", "down"), [("factors", "f32"), ("alternate", "mxint8"), ("freeze_a", "f32")])
 def test_run__honest__seals_every_round_and_replays_exactly(tmp_path: Path, codec: str, mode: str, down: str) -> None:
     engine = simulate(tmp_path, small_spec(mode, codec, down))
     assert [line["accepted"] for line in engine.lines] == [5, 5, 5] and engine.rejected == []

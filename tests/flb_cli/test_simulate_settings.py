@@ -118,9 +118,13 @@ def test_poisoned__plain_text__refused() -> None:
         simulate_attack.poisoned([Example((), text="x")])
 
 
-@pytest.mark.parametrize("way", ["iid", "by_column", "dirichlet"])
+MORE = {"iid": [], "by_size": ["partition.shares=[4, 1, 1]"]}
+"""What a way needs besides, if not a column."""
+
+
+@pytest.mark.parametrize("way", ["iid", "by_size", "by_column", "dirichlet"])
 def test_deal__any_way__every_record_once(folder: Path, way: str) -> None:
-    changes = [f"partition.way={way}", "partition.alpha=5", *(["partition.column=topic"] * (way != "iid"))]
+    changes = [f"partition.way={way}", "partition.alpha=5", *MORE.get(way, ["partition.column=topic"])]
     config = simulate_settings.read(folder / "config.yaml", changes)
     dealt = simulate_data.deal(config, folder, 3)
     every = data.read(folder / "data.jsonl")
@@ -128,6 +132,8 @@ def test_deal__any_way__every_record_once(folder: Path, way: str) -> None:
         map(data.record_bytes, every)
     )
     assert dealt == simulate_data.deal(config, folder, 3)
+    if way == "by_size":
+        assert [len(part) for part in dealt.parts] == [8, 2, 2]
     if way == "by_column":
         assert sorted(sorted(int(e.messages[0].content[1:]) % 3 for e in part) for part in dealt.parts) == [
             [0] * 4, [1] * 4, [2] * 4,
@@ -151,6 +157,10 @@ def test_deal__held_out__is_in_no_part_and_topics_stay_right(folder: Path) -> No
         (["partition.way=by_column"], 3, ConfigError, "partition.column is not set: name the column"),
         (["partition.column=topic"], 3, ConfigError, "partition.column says nothing with partition.way: iid"),
         (["partition.way=by_column", "partition.column=theme"], 3, DatasetError, "has no column 'theme'"),
+        (["partition.way=by_size"], 3, ConfigError, "partition.shares and partition.way: by_size belong together"),
+        (["partition.shares=[1]"], 3, ConfigError, "partition.shares and partition.way: by_size belong together"),
+        (["partition.way=by_size", "partition.shares=[1, 2]"], 3, ConfigError, "has 2 numbers for 3 nodes"),
+        (["partition.way=by_size", "partition.shares=[99, 1, 1]"], 3, Refused, "give it a larger share"),
         (["dataset_name=absent.jsonl"], 3, DatasetError, "does not exist"),
     ],
 )
