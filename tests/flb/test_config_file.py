@@ -167,7 +167,6 @@ def test_parse__section_without_keys__is_its_defaults() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("num_clients: 3\n", "line 1: num_clients belongs to flb simulate"),
         ("client:\n  local_dp: true\n", "line 2: local privacy is not in this version; set client.local_dp: false"),
     ],
 )
@@ -218,6 +217,8 @@ def test_refuse_off_chain__false__is_refused() -> None:
     refuse_off_chain(Config())
     with pytest.raises(ConfigError, match="a daemon always records on the chain"):
         refuse_off_chain(parse("chain_record: false\n", HERE))
+    with pytest.raises(ConfigError, match="num_clients is for flb simulate: remove it"):
+        refuse_off_chain(parse("num_clients: 3\n", HERE))
 
 
 def test_require__absent__names_the_key() -> None:
