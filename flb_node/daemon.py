@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from flb import identity
-from flb import spec as specs
+from flb import identity, planner
 from flb.errors import (
     AggregatorUnavailable,
     Fatal,
@@ -142,7 +141,7 @@ class Daemon:
         """Reach the aggregator, and get the run spec once."""
         uplink = self.reach()
         if self.spec is None and self.view.spec != ZERO_DIGEST:
-            self.spec = specs.decode(uplink.get_run(self.view.spec))
+            self.spec = planner.read_spec(uplink.get_run(self.view.spec))
             self.chain.confirm(self.spec.rounds.confirmations)
         if self.spec is not None and self.train is None and not self.view.finished:
             self.status("loading the model")
