@@ -85,7 +85,7 @@ def quorum(c: Choices) -> Iterator[Reason]:
     size = aggregation.bucket if c.in_buckets else 1
     if not c.rule.robust or (c.in_buckets and not 2 <= size <= LARGEST_BUCKET):
         return
-    mixing_least = c.mixing.factor * aggregation.byzantine + c.mixing.offset if c.compares and c.mixed else 0
+    mixing_least = c.mixing.factor * aggregation.byzantine + c.mixing.offset if c.mixing.needs_distances else 0
     least = max(mixing_least, size * (c.rule.least(aggregation.byzantine) - 1) + 1)
     if rounds.min_nodes >= least:
         return
