@@ -73,6 +73,8 @@ def _missing(spec: RunSpec, declarations: Declarations, privacy: str) -> Iterato
         if word not in known:
             what = f"{config_key(setting)} {word} is not in this version"
             yield Reason(what, tuple(Repair(setting, other) for other in known))
+    if spec.lora.residual_rank and not declarations.residual:
+        yield Reason("lora.residual_rank is not in this version", (Repair("lora.residual_rank", 0),))
 
 
 def nearest(spec: RunSpec, declarations: Declarations = DECLARED, privacy: str = NONE) -> tuple[Repair, ...] | None:

@@ -8,6 +8,7 @@ file is not there is not in this version, and nothing else has to be told when t
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from flb.capabilities import (
@@ -27,7 +28,8 @@ NONE = "none"
 
 @dataclass(frozen=True, slots=True)
 class Declarations:
-    """By the words of the run spec, in the order in which the spec lists them."""
+    """By the words of the run spec, in the order in which the spec lists them; `residual` says whether a residual can be
+    kept."""
 
     modes: Mapping[str, ModeCapabilities]
     rules: Mapping[str, RuleCapabilities]
@@ -35,6 +37,7 @@ class Declarations:
     optimizers: Mapping[str, OptimizerCapabilities]
     codecs: Mapping[str, CodecCapabilities]
     privacies: Mapping[str, PrivacyCapabilities]
+    residual: bool
 
 
 def declared(package: str, words: Iterable[str]) -> dict[str, Any]:
@@ -62,5 +65,6 @@ DECLARED = Declarations(
     optimizers=declared("flb.server_optimizer", SERVER_OPTIMIZERS),
     codecs=declared("flb.codec", (codec.name.lower() for codec in Codec)),
     privacies={NONE: PrivacyCapabilities()},
+    residual=find_spec("flb.lora.residual") is not None,
 )
 """Everything that this version has."""

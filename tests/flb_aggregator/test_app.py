@@ -32,8 +32,8 @@ def test_read_spec__as_deployed__comes_with_its_digest_and_adapter_zero(tmp_path
 
 def test_read_spec__choices_that_do_not_go_together__are_refused_with_the_nearest_legal_one(tmp_path: Path) -> None:
     spec = small_spec()
-    by_hand = replace(spec, lora=replace(spec.lora, mode="alternate", residual_rank=2))
-    with pytest.raises(Refused, match="mode alternate leaves no residual: set lora.residual_rank: 0"):
+    by_hand = replace(spec, lora=replace(spec.lora, mode="alternate", energy=0.5))
+    with pytest.raises(Refused, match="mode alternate keeps every rank: set lora.energy: 1.0"):
         read_spec(tmp_path, deployed(tmp_path, by_hand))
 
 

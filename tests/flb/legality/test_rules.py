@@ -41,6 +41,7 @@ KINDS = Declarations(
     optimizers={"sgd": OptimizerCapabilities(0), "adam": OptimizerCapabilities(2)},
     codecs=DECLARED.codecs,
     privacies={"none": PrivacyCapabilities(), "central": PrivacyCapabilities(central=True)},
+    residual=True,
 )
 """One algorithm of each kind that the rules tell apart."""
 
