@@ -39,6 +39,11 @@ class RuleCapabilities:
     factor: int = 2
     offset: int = 1
 
+    @property
+    def weighs(self) -> bool:
+        """Whether it weighs whole updates by their distances."""
+        return not (self.linear or self.coordinates)
+
     def least(self, byzantine: int) -> int:
         """The least number of updates, `byzantine` of which may be hostile."""
         return self.factor * byzantine + self.offset

@@ -97,7 +97,7 @@ class Choices:
     @property
     def compares(self) -> bool:
         """Whether distances between whole updates are taken."""
-        return self.mixing.needs_distances or not (self.rule.linear or self.rule.coordinates)
+        return self.mixing.needs_distances or self.rule.weighs
 
     @property
     def in_buckets(self) -> bool:

@@ -20,7 +20,7 @@ UNIT = 1 << 20
 def weight_total(c: Choices, nodes: int, cap: int | None = None) -> int:
     """Largest Σ |w| over `nodes` updates; `cap` overrides the spec's weight cap."""
     counted = nodes * ((cap or c.spec.ring.weight_cap) if c.spec.aggregation.weights == "examples" else 1)
-    if not (c.rule.linear or c.rule.coordinates or c.rule.selects):
+    if c.rule.weighs and not c.rule.selects:
         counted = max(counted, UNIT + nodes)
     return counted * (mixed_total(c, nodes) if c.mixed else 1)
 

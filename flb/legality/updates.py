@@ -17,23 +17,24 @@ LARGEST_MIXED = 8192
 
 
 def distances(c: Choices) -> Iterator[Reason]:
-    """Whole updates can be compared where they start from one point: not where factors begin anew at ranks of their own."""
-    if not c.compares:
-        return
-    aggregation = c.spec.aggregation
-    word = f"mixing {aggregation.mixing}" if c.mixing.needs_distances else f"the rule {aggregation.rule}"
-    dropped = (Repair("aggregation.mixing", NONE),) if c.mixing.needs_distances else ()
-    others = () if c.rule.linear or c.rule.coordinates else c.rules(lambda r: r.linear or r.coordinates)
-    if c.mode.restarts:
-        yield Reason(
-            f"{word} compares whole updates, and in mode {c.spec.lora.mode} they have no common start",
-            c.modes(lambda m: not m.restarts) + dropped + others,
-        )
-    elif c.ranks_differ:
-        yield Reason(
-            f"{word} compares whole updates, and lora.ranks lets them have different shapes",
-            (Repair("lora.ranks", ()), *dropped, *others),
-        )
+    """Whole updates can be compared where they start from one point and have one shape: not where factors begin anew in
+    every round, and not at ranks that differ."""
+    aggregation, comparing = c.spec.aggregation, list[tuple[str, tuple[Repair, ...]]]()
+    if c.mixing.needs_distances:
+        comparing.append((f"mixing {aggregation.mixing}", (Repair("aggregation.mixing", NONE),)))
+    if c.rule.weighs:
+        comparing.append((f"the rule {aggregation.rule}", c.rules(lambda rule: not rule.weighs)))
+    for word, others in comparing:
+        if c.mode.restarts:
+            yield Reason(
+                f"{word} compares whole updates, and in mode {c.spec.lora.mode} they have no common start",
+                c.modes(lambda mode: not mode.restarts) + others,
+            )
+        elif c.ranks_differ:
+            yield Reason(
+                f"{word} compares whole updates, and lora.ranks lets them have different shapes",
+                (Repair("lora.ranks", ()), *others),
+            )
 
 
 def weights(c: Choices) -> Iterator[Reason]:
