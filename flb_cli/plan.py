@@ -57,9 +57,7 @@ def plan(config: "Config", nodes: int | None, mbit: float) -> dict[str, Any]:
     spec = deploy.draft_spec(config)
     found = legality.reasons(spec)
     if found:
-        listed = [
-            {"code": reason.code, "what": reason.what, "remedy": legality.advice(spec, reason)} for reason in found
-        ]
+        listed = [{"code": reason.code, "what": reason.what, "remedy": reason.remedy} for reason in found]
         changes = legality.nearest(spec) or ()
         return {"legal": False, "reasons": listed, "nearest": [change.words for change in changes]}
     made = forecast(spec, spec.rounds.min_nodes if nodes is None else nodes, mbit)
@@ -114,11 +112,11 @@ def in_words(result: dict[str, Any]) -> str:
         "up": f"{result['bytes_up']:,} bytes a node and round{least}",
         "down": f"{result['bytes_down']:,} bytes a node and round, and {result['bytes_first']:,} once for adapter 0",
         "up by codec": codecs,
-        "memory": f"{result['aggregator_mib']:,} MiB of memory on the aggregator",
+        "memory": f"{result['aggregator_mib']:,} MiB on the aggregator",
         "disk": f"{result['aggregator_disk_bytes']:,} bytes a round on the aggregator",
         "a round": f"{result['round_s']:,.1f} s: {seconds}, at {result['mbit']:g} Mbit/s",
         "sums": f"{sums['bits']} of 63 bits; run.max_cohort at most {sums['largest_max_cohort']:,}{cap}",
         "the run": f"{result['rounds']:,} rounds, {total['seconds']:,.1f} s; {everybody}",
     }
-    lines = [f"{name:12}{text}" for name, text in rows.items()]
+    lines = [f"{name:13}{text}" for name, text in rows.items()]
     return "\n".join([*lines, result["model"]])

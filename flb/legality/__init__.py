@@ -117,11 +117,7 @@ def advice(spec: RunSpec, reason: Reason) -> str:
         return reason.remedy
     chosen = "set " + " and ".join(repair.words for repair in changes)
     others = [r for r in reason.repairs if r not in changes and r.setting in {change.setting for change in changes}]
-    return chosen + (f" (or {_listed(others)})" if others else "")
-
-
-def _listed(repairs: list[Repair]) -> str:
-    return ", ".join(str(repair.value) for repair in repairs)
+    return chosen + (f" (or {', '.join(repair.shown for repair in others)})" if others else "")
 
 
 def repaired(spec: RunSpec, repairs: tuple[Repair, ...]) -> RunSpec:

@@ -47,14 +47,16 @@ class Repair:
     @property
     def words(self) -> str:
         """The change as a line of config.yaml."""
-        value = self.value
-        if isinstance(value, bool):
-            shown = "true" if value else "false"
-        elif isinstance(value, tuple):
-            shown = f"[{', '.join(map(str, value))}]" if value else "null"
-        else:
-            shown = str(value)
-        return f"{config_key(self.setting)}: {shown}"
+        return f"{config_key(self.setting)}: {self.shown}"
+
+    @property
+    def shown(self) -> str:
+        """The value as config.yaml has it."""
+        if isinstance(self.value, bool):
+            return "true" if self.value else "false"
+        if isinstance(self.value, tuple):
+            return f"[{', '.join(map(str, self.value))}]" if self.value else "null"
+        return str(self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,11 @@ class Reason:
 
     @property
     def remedy(self) -> str:
-        """All repairs, as one half of a sentence."""
-        return "set " + " or ".join(repair.words for repair in self.repairs)
+        """All repairs, as one half of a sentence: each setting with the values that end the reason."""
+        values: dict[str, list[str]] = {}
+        for repair in self.repairs:
+            values.setdefault(config_key(repair.setting), []).append(repair.shown)
+        return "set " + ", or ".join(f"{key} to {' or '.join(shown)}" for key, shown in values.items())
 
 
 @dataclass(frozen=True, slots=True)

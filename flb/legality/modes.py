@@ -124,11 +124,11 @@ def down(c: Choices) -> Iterator[Reason]:
         return
     if not c.mode.linear:
         yield Reason(
-            f"down {c.spec.down} sends the step of each factor, and mode {lora.mode} computes new factors",
+            f"run.down {c.spec.down} sends the step of each factor, and mode {lora.mode} computes new factors",
             (plain, *c.modes(lambda m: m.linear)),
         )
     elif lora.residual_rank:
         yield Reason(
-            f"down {c.spec.down} sends the step of each factor, and lora.residual_rank computes new frozen ones",
+            f"run.down {c.spec.down} sends the step of each factor, and lora.residual_rank computes new frozen ones",
             (plain, Repair("lora.residual_rank", 0)),
         )

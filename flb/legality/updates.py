@@ -41,7 +41,7 @@ def weights(c: Choices) -> Iterator[Reason]:
     """Inside a robust rule a node could buy influence with the examples that it declares, so every update counts one."""
     if c.rule.robust and c.spec.aggregation.weights != "equal":
         yield Reason(
-            f"the rule {c.spec.aggregation.rule} bears hostile updates, and aggregation.weights examples would let a node "
+            f"the rule {c.spec.aggregation.rule} bears hostile updates, and run.aggregation.weights examples would let a node "
             "count for more by what it declares",
             (Repair("aggregation.weights", "equal"), *c.rules(lambda r: not r.robust)),
         )
@@ -54,7 +54,7 @@ def adversary(c: Choices) -> Iterator[Reason]:
         return
     if aggregation.byzantine:
         yield Reason(
-            f"aggregation.byzantine is {aggregation.byzantine}, and the rule {aggregation.rule} bears no hostile update",
+            f"run.aggregation.byzantine is {aggregation.byzantine}, and the rule {aggregation.rule} bears no hostile update",
             (*c.rules(lambda r: r.robust), Repair("aggregation.byzantine", 0)),
         )
     if c.mixed:
@@ -69,13 +69,13 @@ def buckets(c: Choices) -> Iterator[Reason]:
     aggregation = c.spec.aggregation
     if c.in_buckets and not 2 <= aggregation.bucket <= LARGEST_BUCKET:
         yield Reason(
-            f"mixing {aggregation.mixing} needs buckets of 2 to {LARGEST_BUCKET} updates, and aggregation.bucket is "
+            f"mixing {aggregation.mixing} needs buckets of 2 to {LARGEST_BUCKET} updates, and run.aggregation.bucket is "
             f"{aggregation.bucket}",
             (Repair("aggregation.bucket", 2), Repair("aggregation.mixing", NONE)),
         )
     elif aggregation.bucket and not c.in_buckets:
         yield Reason(
-            f"aggregation.bucket is {aggregation.bucket}, and mixing {aggregation.mixing} has no buckets",
+            f"run.aggregation.bucket is {aggregation.bucket}, and mixing {aggregation.mixing} has no buckets",
             (Repair("aggregation.bucket", 0),),
         )
 
@@ -97,7 +97,7 @@ def quorum(c: Choices) -> Iterator[Reason]:
     unmixed = (Repair("aggregation.mixing", NONE),) if c.mixed else ()
     yield Reason(
         f"the rule {aggregation.rule}{buckets_text} needs {least} updates to bear {aggregation.byzantine} hostile ones, "
-        f"and a round of min_nodes {rounds.min_nodes} has fewer",
+        f"and a round of run.min_nodes {rounds.min_nodes} has fewer",
         (*raised, *lowered, *unmixed, *c.rules(lambda r: not r.robust or r.least(aggregation.byzantine) <= c.inputs)),
     )
 
@@ -107,11 +107,11 @@ def counts(c: Choices) -> Iterator[Reason]:
     selected updates beside the hostile ones."""
     aggregation, inputs = c.spec.aggregation, c.inputs
     if aggregation.neighbours >= inputs:
-        what = f"aggregation.neighbours is {aggregation.neighbours}, and the smallest round has {inputs} updates"
+        what = f"run.aggregation.neighbours is {aggregation.neighbours}, and the smallest round has {inputs} updates"
         yield Reason(what, (Repair("aggregation.neighbours", 0),))
     if aggregation.selected and aggregation.selected + aggregation.byzantine > inputs:
         yield Reason(
-            f"aggregation.selected is {aggregation.selected}, and of the {inputs} updates of the smallest round "
+            f"run.aggregation.selected is {aggregation.selected}, and of the {inputs} updates of the smallest round "
             f"{aggregation.byzantine} may be hostile",
             (Repair("aggregation.selected", 0),),
         )
@@ -122,7 +122,7 @@ def overflow(c: Choices) -> Iterator[Reason]:
     largest, spec = largest_sum(c, c.spec.rounds.max_cohort), c.spec
     if c.mixed and c.mixing.needs_distances and spec.rounds.max_cohort > LARGEST_MIXED:
         yield Reason(
-            f"mixing {spec.aggregation.mixing} is exact for {LARGEST_MIXED} updates, and rounds.max_cohort is "
+            f"mixing {spec.aggregation.mixing} is exact for {LARGEST_MIXED} updates, and run.max_cohort is "
             f"{spec.rounds.max_cohort}",
             (Repair("rounds.max_cohort", LARGEST_MIXED), Repair("aggregation.mixing", NONE)),
         )
@@ -151,7 +151,7 @@ def privacy(c: Choices) -> Iterator[Reason]:
         what = f"central privacy adds noise to a sum, and mode {c.spec.lora.mode} forms none"
         yield Reason(what, c.modes(lambda m: m.linear))
     if c.spec.aggregation.weights != "equal":
-        what = "central privacy needs weights that do not depend on the data, and aggregation.weights is examples"
+        what = "central privacy needs weights that do not depend on the data, and run.aggregation.weights is examples"
         yield Reason(what, (Repair("aggregation.weights", "equal"),))
     if c.spec.audit != "off":
-        yield Reason(f"central privacy hides updates, and audit is {c.spec.audit}", (Repair("audit", "off"),))
+        yield Reason(f"central privacy hides updates, and run.audit is {c.spec.audit}", (Repair("audit", "off"),))

@@ -73,7 +73,7 @@ def test_plan__table__names_every_figure(folder: Path, capsys: pytest.CaptureFix
     table = capsys.readouterr().out
     assert (
         f"{PARAMETERS:,}" in table
-        and "MiB of memory" in table
+        and "MiB on the aggregator" in table
         and "of 63 bits" in table
         and "without training" in table
     )
@@ -86,7 +86,7 @@ def test_plan__illegal__ends_like_a_refusal_and_names_the_nearest_choice(
     result = planned(path, capsys, code=20)
     assert not result["legal"] and [reason["code"] for reason in result["reasons"]] == ["product_settings"]
     assert result["nearest"] == ["lora.align: false"]
-    assert result["reasons"][0]["remedy"] == "set lora.align: false"
+    assert result["reasons"][0]["remedy"].startswith("set lora.align to false")
     assert main(["plan", "--config", str(path)]) == 20
     assert "illegal: lora.align is true" in capsys.readouterr().out
 
