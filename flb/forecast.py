@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from flb import moments
 from flb.admission import layout_of
 from flb.down import state_header, step_layout
 from flb.errors import Refused
@@ -113,7 +114,14 @@ def left_bytes(spec: RunSpec, step: int) -> int:
     if spec.encodes_steps:
         size += step_layout(spec, Step(step), ZERO_DIGEST).size
         size += len(state_header(spec, Step(step))) + container.data_size(spec.tensors, "F32")
-    return size + choices_of(spec).optimizer.moments * container.data_size(spec.tensors, "F64")
+    if moments.keeps_moments(spec):
+        size += moments.header_size(spec, Step(step)) + moments.element_size(spec) * parameters_of(spec)
+    return size
+
+
+def parameters_of(spec: RunSpec) -> int:
+    """How many values nodes train at the run's rank."""
+    return sum(tensor.size for tensor in spec.tensors)
 
 
 def drawn(spec: RunSpec, nodes: int) -> int:
@@ -185,7 +193,7 @@ def forecast(spec: RunSpec, nodes: int, mbit: float) -> Forecast:
     downs = [(down_bytes(spec, step, cohort), times) for step, times in counted]
     first = adapter_bytes(spec, 0, cohort)
     bytes_up, bytes_down = max(ups)[0], max(downs)[0]
-    parameters = sum(tensor.size for tensor in spec.tensors)
+    parameters = parameters_of(spec)
     up, down = (cohort * size * 8 / (mbit * 1e6) for size in (bytes_up, bytes_down))
     combine = combine_seconds(spec, cohort, parameters)
     total_up, total_down = (sum(size * times for size, times in sizes) for sizes in (ups, downs))

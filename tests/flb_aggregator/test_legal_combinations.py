@@ -13,7 +13,7 @@ import pytest
 import safetensors.numpy
 
 from flb import legality, records
-from flb.forecast import adapter_bytes, at_rank
+from flb.forecast import adapter_bytes, at_rank, left_bytes
 from flb.legality.declarations import DECLARED
 from flb.records import Closing
 from flb.spec_sections import RunSpec
@@ -102,6 +102,8 @@ def test_combine__legal_choices__make_adapters_of_the_planned_size(
             assert (record.optimizer_state != ZERO_DIGEST) == (
                 DECLARED.optimizers[spec.server_optimizer.name].moments > 0
             )
+            left = [d for d in (record.down, record.remainder, record.optimizer_state) if d != ZERO_DIGEST]
+            assert sum(len(blobs.get(digest)) for digest in left) == left_bytes(spec, step)
             assert (record.down != ZERO_DIGEST) == spec.encodes_steps
         assert len({adapter for adapter, _ in made}) == 2, "each round moves the adapter"
 
