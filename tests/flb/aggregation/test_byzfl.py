@@ -18,8 +18,7 @@ from flb.aggregation import centered_clipping, geometric_median, nearest_neighbo
 from flb.aggregation.affine import chain
 from flb.aggregation.gram import squared_distances
 from flb.spec_sections import AggregationSpec
-from tests.flb.aggregation.test_rules import applied
-from tests.rules import SCALE, gram_of, honest, integer_vectors, squared_of
+from tests.rules import SCALE, applied, gram_of, honest, integer_vectors, squared_of
 
 pytestmark = pytest.mark.model
 

@@ -11,13 +11,11 @@ from hypothesis import strategies as st
 
 from flb.aggregation import rules
 from flb.aggregation.gram import squared_distances
-from flb.aggregation.order_statistics import RangeSum
 from flb.aggregation.weighing import Weighing
-from flb.delta import Float64, Int64
 from flb.errors import Refused
 from flb.spec_sections import AGGREGATION_RULES, MIXINGS, AggregationSpec
 from flb.types import Step
-from tests.rules import SCALE, gram_of, honest, integer_vectors, result_of
+from tests.rules import SCALE, applied, gram_of, honest, integer_vectors
 
 pytestmark = pytest.mark.unit
 
@@ -31,22 +29,6 @@ def spec_of(rule: str, byzantine: int = 2, mixing: str = "none", **more: int) ->
         rule=rule, byzantine=byzantine, mixing=mixing, bucket=more.pop("bucket", bucket), weights="equal",
         **more,  # type: ignore[arg-type]
     )  # fmt: skip
-
-
-def applied(spec: AggregationSpec, vectors: Int64) -> Float64:
-    """The rule's result in values."""
-    count, gram = len(vectors), gram_of(vectors)
-    rules.check(spec, count)
-    mixed = rules.mixture(spec, squared_distances(gram), count, bytes(32), Step(1))
-    if not rules.capabilities(spec).coordinates:
-        return result_of(rules.weigh(spec, gram, [1] * count, mixed), vectors)
-    rows = vectors if mixed is None else mixed.matrix @ vectors
-    first, last = rules.ranks(spec, len(rows))
-    held = RangeSum(len(rows), first, last, np.int64, rows.shape[1])
-    held.rows(rows.shape[1])[:] = rows
-    total = held.into(np.empty(rows.shape[1], dtype=np.int64)).tolist()
-    divisor = (last - first) * (1 if mixed is None else mixed.denominator)
-    return np.array([float(Fraction(value, divisor)) for value in total]) / SCALE
 
 
 KAPPA = {
