@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node's path, top to bottom: data → train → delta → codec → seal. The uplink streams what this returns.
+"""The node's path, top to bottom: data → train → delta → clip → noise → codec → seal. The uplink streams what this returns.
 
 Nothing leaves the device before it is sealed: written to disk under the digest of its bytes. A sealed update is never
 trained again.
@@ -19,11 +19,13 @@ from flb.admission import Layout, in_file_order, layout_of, update_metadata
 from flb.codec import CODINGS, Raw, dither
 from flb.codec.dither import Draw
 from flb.delta import BLOCK, Float32, check_bound, difference
-from flb.errors import AggregatorUnavailable, CorruptStore
+from flb.errors import AggregatorUnavailable, CorruptStore, Refused
+from flb.privacy.release import Release
 from flb.spec import RunSpec
 from flb.store import BlobStore, write_atomic
 from flb.types import Address, Digest, Step, TensorSpec
 from flb.wire import container
+from flb_node.local_privacy import LocalPrivacy
 
 Tensors = Mapping[str, Float32]
 Train = Callable[[Tensors, frozenset[str], int, Step], Tensors]
@@ -40,7 +42,7 @@ class Sealed:
     size: int
     path: Path
     codec_error: float
-    """Norm of (update - decoded) over norm of the update."""
+    """Norm of (update - decoded) over norm of the update; 0 under local privacy, where it stays untold."""
 
 
 def seal_update(
@@ -55,40 +57,71 @@ def seal_update(
     folder: Path,
     train: Train,
     confirm: Callable[[], None] = lambda: None,
+    privacy: LocalPrivacy | None = None,
 ) -> Sealed:
     """Train one step from adapter `base` (in `blobs`) and seal the update into `folder`, or find it sealed.
 
-    `confirm` is called between the two: it returns once the step is certain enough to be sealed, or raises.
+    `confirm` is called between the two: it returns once the step is certain enough to be sealed, or raises. `privacy` holds
+    keys and ledger of a run with local privacy; without it such a run is Refused, and so is a step beyond its budget.
     """
+    guard = guard_of(spec, privacy)
     sealed = find_sealed(folder, step, base, blobs)
+    if guard is not None and _note(folder, step, base).exists():
+        guard.forget(step, base)  # a life before this one sealed, and may have sent: its noise is used up
     if sealed is not None:
         return sealed
+    if guard is not None:
+        guard.refuse_beyond_budget(spec, step, base)
     layout = layout_of(spec, step)
     before = load_adapter(spec, blobs, base)
     after = train(before, frozenset(tensor.name for tensor in layout.tensors), training_seed(spec, step, node), step)
     confirm()
+    release = None
+    if guard is not None:
+        release = Release(
+            lambda: (difference(after[tensor.name], before[tensor.name]) for tensor in layout.tensors),
+            spec.privacy, spec.ring, guard.key(spec, step, base),
+        )  # fmt: skip
+        if release.dropped:
+            guard.log(f"the update is released as noise alone, which only this line says: {release.dropped}")
     loss = CodecLoss(spec)
     with blobs.writer() as out:
         metadata = update_metadata(salt_of(secret, step, base), node, base)
         out.write(container.header_of(layout.entries, metadata))
         draw = dither.stream(dither.key_of(run, step, node))
-        for part in encoded(spec, layout, before, after, draw, loss):
+        for part in encoded(spec, layout, before, after, draw, loss, release):
             out.write(part)
         digest = out.commit()
-    note = {"step": step, "base": base.hex(), "digest": digest.hex(), "size": layout.size, "codec_error": loss.ratio}
+    lost = 0.0 if release is not None else loss.ratio
+    note = {"step": step, "base": base.hex(), "digest": digest.hex(), "size": layout.size, "codec_error": lost}
     write_atomic(_note(folder, step, base), json.dumps(note).encode())
-    return Sealed(step, base, digest, layout.size, blobs.path(digest), loss.ratio)
+    if guard is not None:
+        guard.forget(step, base)
+    return Sealed(step, base, digest, layout.size, blobs.path(digest), lost)
+
+
+def guard_of(spec: RunSpec, privacy: LocalPrivacy | None) -> LocalPrivacy | None:
+    """What guards the updates of this run: nothing, or this node's keys and ledger. Raises Refused."""
+    if spec.privacy.mechanism != "local":
+        return None
+    if privacy is None:
+        raise Refused("the run has local privacy, and this program keeps no ledger for it", "take part with flb-node")
+    return privacy
 
 
 def encoded(
-    spec: RunSpec, layout: Layout, before: Tensors, after: Tensors, draw: Draw, loss: "CodecLoss"
-) -> Iterator[Raw]:
-    """The bytes of every entry in file order; what the codec loses is added to `loss`."""
+    spec: RunSpec, layout: Layout, before: Tensors, after: Tensors, draw: Draw, loss: "CodecLoss",
+    release: Release | None = None,
+) -> Iterator[Raw]:  # fmt: skip
+    """The bytes of every entry in file order, clipped and noised by `release`; what the codec loses is added to `loss`."""
     coding = CODINGS[spec.wire_codec]
 
     def coded(tensor: TensorSpec) -> Sequence[Raw]:
         update = difference(after[tensor.name], before[tensor.name]).reshape(-1)
-        check_bound(update, spec.ring.value_bound, tensor.name)
+        if release is not None:
+            update = release.noised(update)
+        else:
+            check_bound(update, spec.ring.value_bound, tensor.name)
         parts = coding.encode(update, draw)
         loss.add(update, parts)
         return parts

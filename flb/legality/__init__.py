@@ -14,7 +14,7 @@ from typing import Any
 
 from flb.errors import Refused
 from flb.legality.choices import Choices, Reason, Repair, config_key
-from flb.legality.declarations import DECLARED, NONE, Declarations
+from flb.legality.declarations import DECLARED, Declarations
 from flb.legality.modes import chart, down, growth, moments, product_settings, ranks, residual
 from flb.legality.updates import adversary, buckets, counts, distances, overflow, privacy, quorum, weights
 from flb.spec_sections import RunSpec
@@ -37,8 +37,9 @@ SEARCHED = 4096
 """Specs that the search for the nearest one looks at before it gives up."""
 
 
-def reasons(spec: RunSpec, declarations: Declarations = DECLARED, privacy: str = NONE) -> tuple[Reason, ...]:
-    """Why the choices of a spec do not go together; none for a legal spec. `privacy` is the mechanism's word."""
+def reasons(spec: RunSpec, declarations: Declarations = DECLARED, privacy: str = "") -> tuple[Reason, ...]:
+    """Why the choices of a spec do not go together; none for a legal spec. `privacy` is a mechanism's word, by
+    default the spec's."""
     missing = tuple(_missing(spec, declarations, privacy))
     if missing:
         return missing
@@ -46,7 +47,7 @@ def reasons(spec: RunSpec, declarations: Declarations = DECLARED, privacy: str =
     return tuple(replace(reason, code=rule.__name__) for rule in LEGALITY_RULES for reason in rule(choices))
 
 
-def choices_of(spec: RunSpec, declarations: Declarations = DECLARED, privacy: str = NONE) -> Choices:
+def choices_of(spec: RunSpec, declarations: Declarations = DECLARED, privacy: str = "") -> Choices:
     """The spec with what the algorithms that it names declare; all of them must be there."""
     return Choices(
         spec,
@@ -55,7 +56,7 @@ def choices_of(spec: RunSpec, declarations: Declarations = DECLARED, privacy: st
         declarations.rules[spec.aggregation.rule],
         declarations.mixings[spec.aggregation.mixing],
         declarations.optimizers[spec.server_optimizer.name],
-        declarations.privacies[privacy],
+        declarations.privacies[privacy or spec.privacy.mechanism],
     )
 
 
@@ -67,7 +68,7 @@ def _missing(spec: RunSpec, declarations: Declarations, privacy: str) -> Iterato
         ("aggregation.mixing", spec.aggregation.mixing, declarations.mixings),
         ("server_optimizer.name", spec.server_optimizer.name, declarations.optimizers),
         ("codec", spec.codec, declarations.codecs),
-        ("privacy", privacy, declarations.privacies),
+        ("privacy.mechanism", privacy or spec.privacy.mechanism, declarations.privacies),
     )
     for setting, word, known in words:
         if word not in known:
@@ -77,7 +78,7 @@ def _missing(spec: RunSpec, declarations: Declarations, privacy: str) -> Iterato
         yield Reason("lora.residual_rank is not in this version", (Repair("lora.residual_rank", 0),))
 
 
-def nearest(spec: RunSpec, declarations: Declarations = DECLARED, privacy: str = NONE) -> tuple[Repair, ...] | None:
+def nearest(spec: RunSpec, declarations: Declarations = DECLARED, privacy: str = "") -> tuple[Repair, ...] | None:
     """The cheapest repairs that make the spec legal together, by `COSTS`; empty for a legal spec, None if none was found.
 
     Dijkstra over specs: from each, the repairs of its first reason.

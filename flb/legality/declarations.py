@@ -19,7 +19,7 @@ from flb.capabilities import (
     PrivacyCapabilities,
     RuleCapabilities,
 )
-from flb.spec_sections import AGGREGATION_RULES, MIXINGS, SERVER_OPTIMIZERS
+from flb.spec_sections import AGGREGATION_RULES, MIXINGS, PRIVACY_MECHANISMS, SERVER_OPTIMIZERS
 from flb.types import Codec, LoraMode
 
 NONE = "none"
@@ -64,7 +64,8 @@ DECLARED = Declarations(
     | declared("flb.aggregation", (word for word in MIXINGS if word != NONE)),
     optimizers=declared("flb.server_optimizer", SERVER_OPTIMIZERS),
     codecs=declared("flb.codec", (codec.name.lower() for codec in Codec)),
-    privacies={NONE: PrivacyCapabilities()},
+    privacies={NONE: PrivacyCapabilities()}
+    | declared("flb.privacy", (word for word in PRIVACY_MECHANISMS if word != NONE)),
     residual=find_spec("flb.lora.residual") is not None,
 )
 """Everything that this version has."""

@@ -83,5 +83,6 @@ def refuse_hopeless(found: Forecast, override: bool = False) -> None:
     if found.ratio > HOPELESS and not override:
         best = " or ".join(f"{lever.change} ({lever.ratio:.3g})" for lever in found.levers[:2])
         raise Refused(
-            f"the noise of this budget is {found.ratio:.3g} times the signal, so the run would learn nothing", best
+            f"the noise of this budget is {found.ratio:.3g} times the signal, so the run would learn nothing",
+            f"change one of these: {best}, or set client.accept_noise: true",
         )
