@@ -7,7 +7,7 @@ B' = L·(C·K_A·V)/√S, A' = (K_B·U)ᵀ·C·R/√S. Nothing of shape (d, k) i
 (B'ᵀB' = A'A'ᵀ = S) and in the order of S, so a node of lower rank takes the first directions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,20 +91,26 @@ def kept(values: Float64, rank: int, energy: float) -> int:
 
 
 def factors(
-    left: Sequence[Float32 | Float64], right: Sequence[Float32 | Float64], cut: Truncated, spare: Float64
+    left: Sequence[Float32 | Float64],
+    right: Sequence[Float32 | Float64],
+    cut: Truncated,
+    r: int,
+    spare: Callable[[], Float32 | Float64],
 ) -> tuple[Float64, Float64]:
-    """B' (d, r) and A' (r, k) from a stack's parts and its `truncate`; `spare` (r, k) is A of adapter 0.
+    """B' (d, r) and A' (r, k) from a stack's parts and its `truncate`; `spare` gives A of adapter 0, shape (r, k), and is
+    asked where directions are left over.
 
     The largest entry of each column of B' is positive. Directions beyond the kept ones get B = 0 and their rows of
     `spare`: the product is the same, and their gradient is not zero.
     """
-    b, a = np.zeros((left[0].shape[0], spare.shape[0])), spare.astype(np.float64)
     m = cut.rank
+    b, a = np.zeros((left[0].shape[0], r)), np.empty((r, right[0].shape[1]))
+    if m < r:
+        a[m:] = spare()[m:]
     if m:
         b[:, :m] = gram.times_columns(left, cut.left)
         a[:m] = gram.times_rows(cut.right, right)
-        columns = np.arange(m)
-        signs = np.where(b[np.abs(b[:, :m]).argmax(axis=0), columns] < 0, -1.0, 1.0)
+        signs = np.where(b[np.abs(b[:, :m]).argmax(axis=0), np.arange(m)] < 0, -1.0, 1.0)
         b[:, :m] *= signs
         a[:m] *= signs[:, np.newaxis]
     return b, a

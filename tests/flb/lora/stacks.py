@@ -61,7 +61,7 @@ class Cohort:
 
     def combined(self, energy: float = 1.0) -> tuple[Array, Array, product.Truncated]:
         cut = product.truncate(mean_product.target(self.taken, self.r), *self.grams, self.r, energy)
-        return *product.factors(self.left, self.right, cut, spare_of(self)), cut
+        return *product.factors(self.left, self.right, cut, self.r, lambda: spare_of(self)), cut
 
 
 def spare_of(cohort: Cohort) -> Array:

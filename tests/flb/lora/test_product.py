@@ -169,8 +169,10 @@ def test_combined__factors_padded_with_zeros__change_nothing() -> None:
     wide = np.zeros((coefficients.shape[0] + 2,) * 2)
     wide[:-2, :-2], wide[-2:, -2:] = coefficients, 7.0
     cut = product.truncate(wide, gram.of_columns(wide_left), gram.of_rows(wide_right), 4)
-    padded = product.factors(wide_left, wide_right, cut, spare_of(made))
-    plain = product.factors(made.left, made.right, product.truncate(coefficients, left, right, 4), spare_of(made))
+    padded = product.factors(wide_left, wide_right, cut, 4, lambda: spare_of(made))
+    plain = product.factors(
+        made.left, made.right, product.truncate(coefficients, left, right, 4), 4, lambda: spare_of(made)
+    )
     assert all(np.allclose(one, other, rtol=0, atol=1e-13) for one, other in zip(padded, plain, strict=True))
 
 
@@ -232,7 +234,7 @@ def test_combined__memory__holds_nothing_of_the_size_of_a_weight() -> None:
     taken = mean_product.shares((1,) * 5, (r,) * 5, r)
     tracemalloc.start()
     cut = product.truncate(mean_product.target(taken, r), gram.of_columns(left), gram.of_rows(right), r)
-    product.factors(left, right, cut, spare)
+    product.factors(left, right, cut, r, lambda: spare)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < d * k, "not even a byte for each entry, where float64 takes eight"

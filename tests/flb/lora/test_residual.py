@@ -58,6 +58,6 @@ def test_coefficients__frozen_part_before__adds_up_and_is_cut_to_its_rank() -> N
         cut = product.truncate(
             residual.coefficients(made.taken, 4, 3), gram.of_columns(left), gram.of_rows(right), rank
         )
-        f_b, f_a = product.factors(left, right, cut, np.zeros((rank, 56)))
+        f_b, f_a = product.factors(left, right, cut, rank, lambda rank=rank: np.zeros((rank, 56)))
         assert np.allclose(f_b @ f_a, best(whole, rank), rtol=0, atol=1e-12)
     assert np.allclose(b @ a + f_b @ f_a, made.dense + frozen_b @ frozen_a, rtol=0, atol=1e-12), "exact at full rank"
