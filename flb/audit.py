@@ -105,7 +105,7 @@ def check_record(
     for name in Record.__slots__:
         if getattr(record, name) != getattr(expected, name):
             yield Finding(f"the record's {name} differs from the chain", opening.round)
-    for name in ("optimizer_state", "down"):
+    for name in ("down", "remainder"):
         if (getattr(record, name) != ZERO_DIGEST) != spec.encodes_steps:
             yield Finding(f"the record's {name} does not fit a run with down: {spec.down}", opening.round)
     admitted = record.closing.admitted

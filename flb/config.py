@@ -5,19 +5,13 @@ config.yaml has exactly these keys; `flb init` writes them with their comments. 
 Reading and checking a file is `flb.config_file`.
 """
 
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from flb.dataset_config import DatasetConfig
 from flb.errors import ConfigError
-
-
-def setting(default: Any, text: str) -> Any:
-    """A field with its comment."""
-    if callable(default):
-        return field(default_factory=default, metadata={"text": text})
-    return field(default=default, metadata={"text": text})
+from flb.method_config import AggregationConfig, LoraConfig, ServerOptimizerConfig, TrainingConfig, setting
 
 
 def text_of(item: "Field[Any]") -> str:
@@ -48,51 +42,6 @@ class ModelConfig:
     trust_remote_code: RemoteCode | None = setting(
         None, "null, or name and revision of the model whose own code may run: {name: owner/name, revision: COMMIT}"
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoraConfig:
-    """The adapter that everybody trains."""
-
-    r: int = setting(8, "rank")
-    alpha: int = setting(16, "scale; the adapter counts alpha / r times")
-    dropout: float = setting(0.05, "share of inputs that training drops, from 0 to below 1")
-    target_modules: str | tuple[str, ...] = setting("all-linear", "all-linear, or a list of module names")
-    mode: Literal["factors", "alternate"] = setting("factors", "factors (A and B averaged) or alternate (in turn)")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingConfig:
-    """Local training between two averages."""
-
-    objective: Literal["sft", "dpo"] = setting("sft", "sft (completions) or dpo (prompt, chosen, rejected)")
-    local_steps: int = setting(10, "optimizer steps a round; with local_epochs the most of them")
-    local_epochs: int = setting(0, "passes over a node's own examples a round; 0: local_steps decides alone")
-    batch_size: int = setting(4, "examples a step")
-    learning_rate: float = setting(1e-3, "peak learning rate of AdamW")
-    lr_schedule: Literal["constant", "linear", "cosine"] = setting(
-        "constant", "constant, linear or cosine (both fall to 0), over the whole run and not a round"
-    )
-    warmup_steps: int = setting(0, "optimizer steps of the whole run in which the learning rate rises to its peak")
-    fedprox_mu: float = setting(0.0, "weight of FedProx's pull towards the round's adapter; 0 is off")
-    dpo_beta: float = setting(0.1, "beta of DPO; the reference is the base model without adapter")
-    optimizer_state: Literal["reset", "keep"] = setting(
-        "reset", "AdamW's moments at a round's start: reset, or keep (on the node's disk, over restarts too)"
-    )
-    max_length: int = setting(512, "tokens of an example; longer ones are cut")
-    packing: bool = setting(False, "on this device alone: short examples share rows of max_length tokens, kept apart")
-    seed: int = setting(0, "of adapter 0, data order and dropout")
-    gradient_checkpointing: bool = setting(
-        False, "on this device alone: compute activations twice instead of keeping them; less memory, more time"
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerOptimizerConfig:
-    """How the mean update becomes a step."""
-
-    name: Literal["sgd"] = setting("sgd", "sgd; with a learning rate of 1 it is FedAvg")
-    learning_rate: float = setting(1.0, "multiplies the mean update")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +92,7 @@ class RunConfig:
     max_cohort: int = setting(4096, "most nodes in a round")
     value_bound: int = setting(4, "largest size of a value in an update; a power of two")
     norm_bound: int | Literal["auto"] = setting("auto", "largest norm of an update; a power of two, or auto")
+    aggregation: AggregationConfig = setting(AggregationConfig, "")
     server_optimizer: ServerOptimizerConfig = setting(ServerOptimizerConfig, "")
     scoring: ScoringConfig = setting(ScoringConfig, "")
     payout: PayoutConfig = setting(PayoutConfig, "")
@@ -255,7 +205,9 @@ POSITIVE = (
 AT_LEAST_ZERO = (
     "training.seed", "training.local_epochs", "training.warmup_steps", "training.fedprox_mu", "run.confirmations", "run.grace_seconds", "run.min_round_seconds", "run.payout.per_round",
     "run.payout.delay_seconds", "server.relay.daily_gas",
-    "server.relay.joins_per_prefix_per_day", "server.relay.batch_seconds",
+    "server.relay.joins_per_prefix_per_day", "server.relay.batch_seconds", "lora.residual_rank", "lora.max_rank",
+    "run.aggregation.byzantine", "run.aggregation.neighbours", "run.aggregation.selected",
+    "run.aggregation.iterations", "run.aggregation.radius", "run.aggregation.bucket",
 )  # fmt: skip
 """Numbers that must not be negative."""
 

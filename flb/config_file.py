@@ -160,7 +160,8 @@ class Reader:
             chosen = {str(choice): choice for choice in get_args(option)}
             return written in chosen, chosen.get(written)
         if get_origin(option) is tuple:
-            good = isinstance(plain, list) and bool(plain) and all(type(item) is str for item in plain)
+            kind = get_args(option)[0]
+            good = isinstance(plain, list) and bool(plain) and all(type(item) is kind for item in plain)
             return good, tuple(plain) if good else None
         if option in (str, Path):
             good = bool(written) and (tag in (TEXT, DATE) or written.startswith("0x"))
@@ -257,7 +258,7 @@ def _words(option: Any) -> str:
     if get_origin(option) is Literal:
         return " or ".join(str(choice) for choice in get_args(option))
     if get_origin(option) is tuple:
-        return "a list of names"
+        return "a list of names" if get_args(option)[0] is str else "a list of whole numbers"
     if hasattr(option, "__dataclass_fields__"):
         return f"{{{', '.join(f'{name}: ...' for name in keys(option))}}}"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a path"}

@@ -9,6 +9,7 @@ from flb.lora.layout import adapter_tensors, module_names, resolve
 from flb.records import RING
 from flb.spec import (
     VERSION,
+    AggregationSpec,
     BaseSpec,
     LoraSpec,
     RingSpec,
@@ -59,6 +60,7 @@ def make_spec(
     adapter: str,
     training: TrainingSpec,
     rounds: RoundSpec,
+    aggregation: AggregationSpec,
     server_optimizer: ServerOptimizerSpec,
     scoring: ScoringSpec,
     codec: str,
@@ -82,6 +84,7 @@ def make_spec(
         training=training,
         ring=RingSpec(FRACTION_BITS, value_bound, weight_cap, norm or norm_bound(training, tensors)),
         rounds=rounds,
+        aggregation=aggregation,
         server_optimizer=server_optimizer,
         scoring=scoring,
         codec=codec,

@@ -31,7 +31,7 @@ from flb.types import (
     Step,
 )
 
-VERSION = 2
+VERSION = 3
 ROLL_TYPE = keccak256(
     b"Roll(uint32 round,bytes32 previous,bytes32 recordDigest,bytes32 adapterDigest,bytes32 updatesRoot,"
     b"bytes32 scoresRoot,bytes32 payoutRoot,bytes32 seed,uint32 accepted,uint64 weightSum,uint40 deadline)"
@@ -68,9 +68,11 @@ class Record:
     base: Digest
     adapter: Digest
     optimizer_state: Digest
-    """Digest of the remainder that the down codec carries to the next step; zero where the adapter travels whole."""
+    """Digest of the server optimizer's moments after this step; zero for an optimizer that keeps none."""
     down: Digest
-    """Digest of the encoded step; likewise."""
+    """Digest of the encoded step; zero where the adapter travels whole."""
+    remainder: Digest
+    """Digest of what encoding the step left for the next one; likewise."""
     roster_root: Digest
     updates_root: Digest
     scores_root: Digest
@@ -112,6 +114,7 @@ def make(
     adapter: Digest,
     optimizer_state: Digest = ZERO_DIGEST,
     down: Digest = ZERO_DIGEST,
+    remainder: Digest = ZERO_DIGEST,
     *,
     standings: tuple[Standing, ...],
     round_payout: int,
@@ -133,6 +136,7 @@ def make(
         adapter=adapter,
         optimizer_state=optimizer_state,
         down=down,
+        remainder=remainder,
         roster_root=roster_root(opening.roster),
         updates_root=updates_root(update_leaves(closing)),
         scores_root=scores_tree(standings).root,
@@ -241,7 +245,7 @@ def closing_from_json(value: Any) -> Closing:
 
 
 _DIGESTS = (
-    "spec", "seed", "previous", "base", "adapter", "optimizer_state", "down", "roster_root", "updates_root",
+    "spec", "seed", "previous", "base", "adapter", "optimizer_state", "down", "remainder", "roster_root", "updates_root",
     "scores_root", "payout_root",
 )  # fmt: skip
 

@@ -42,6 +42,9 @@ class LoraMode(enum.StrEnum):
 
     FACTORS = "factors"
     ALTERNATE = "alternate"
+    FREEZE_A = "freeze_a"
+    PRODUCT = "product"
+    STACK = "stack"
 
 
 @dataclass(frozen=True, slots=True)

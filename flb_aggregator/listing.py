@@ -48,7 +48,7 @@ def last_record(view: RunView) -> Digest:
 
 
 def of_step(blobs: BlobStore, record: Digest) -> tuple[Digest, ...]:
-    """Encoded step and remainder of a sealed round; none where the adapter travels whole, or the record is not here."""
+    """What a sealed round left besides its adapter: encoded step, remainder, moments; none where its record is not here."""
     try:
         return named(blobs, record)[1]
     except FLBError:
@@ -62,7 +62,8 @@ def in_record(blobs: BlobStore, record: Digest) -> tuple[Digest, ...]:
 
 @lru_cache(maxsize=4096)
 def named(blobs: BlobStore, record: Digest) -> tuple[tuple[Digest, ...], tuple[Digest, ...]]:
-    """Updates, and encoded step with remainder, that a record names; records never change. Raises FLBError."""
+    """Updates that a record names, and what the round left besides its adapter; records never change. Raises FLBError."""
     read = records.decode(blobs.get(record))
-    of_step = tuple(digest for digest in (read.down, read.optimizer_state) if digest != ZERO_DIGEST)
+    left = (read.down, read.remainder, read.optimizer_state)
+    of_step = tuple(digest for digest in left if digest != ZERO_DIGEST)
     return tuple(admitted.manifest.digest for admitted in read.closing.admitted), of_step

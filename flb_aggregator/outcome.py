@@ -5,6 +5,7 @@ Pure in its inputs: called again after a restart it writes the same bytes.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from flb import payouts, records, scoring
@@ -31,21 +32,30 @@ def make(
     """Combine, publish, record; `previous` is the last sealed round's record, zero for none. Raises CorruptStore."""
     inputs = [Input(admitted.weight, blobs.path(admitted.manifest.digest)) for admitted in closing.admitted]
     before = record_before(previous, blobs)
-    state = blobs.path(before.optimizer_state) if before is not None and spec.encodes_steps else None
+    remainder = blobs.path(before.remainder) if before is not None and spec.encodes_steps else None
     standings = payouts.after(
         before.standings if before is not None else (), scoring.of_round(closing.admitted, spec), spec.scoring.payout
     )
-    adapter, left, step = blobs_of(
-        spec, domain.run, opening.step, opening.base, blobs.path(opening.base), state, inputs, blobs
-    )
-    publish_folder(adapters, spec, opening.step, blobs, adapter)
+    made = blobs_of(spec, domain.run, opening.step, opening.base, blobs.path(opening.base), remainder, inputs, blobs)
+    publish_folder(adapters, spec, opening.step, blobs, made.adapter)
     record = records.make(
-        domain, spec_digest, opening, previous, closing, adapter, left, step, standings=standings,
-        round_payout=spec.scoring.payout,
+        domain, spec_digest, opening, previous, closing, made.adapter, made.optimizer_state, made.down, made.remainder,
+        standings=standings, round_payout=spec.scoring.payout,
     )  # fmt: skip
     blob = records.encode(record)
     blobs.put(blob)
     return records.roll_of(record, blob)
+
+
+@dataclass(frozen=True, slots=True)
+class Blobs:
+    """Digests of what a step makes; zero for what the run has not: the optimizer's moments, the encoded step and its
+    remainder."""
+
+    adapter: Digest
+    optimizer_state: Digest = ZERO_DIGEST
+    down: Digest = ZERO_DIGEST
+    remainder: Digest = ZERO_DIGEST
 
 
 def blobs_of(
@@ -54,20 +64,18 @@ def blobs_of(
     step: Step,
     base: Digest,
     base_path: Path,
-    state: Path | None,
+    remainder: Path | None,
     inputs: Sequence[Input],
     blobs: BlobStore,
-) -> tuple[Digest, Digest, Digest]:
-    """Write what a step makes; digests of adapter, remainder and encoded step, the latter two zero in a run whose
-    adapter travels whole. `state` is the remainder that the step before left."""
+) -> Blobs:
+    """Write what a step makes. `remainder` is what encoding the step before left."""
     with blobs.writer() as out:
         if not spec.encodes_steps:
             combine(spec, step, base_path, inputs, out.write)
-            return out.commit(), ZERO_DIGEST, ZERO_DIGEST
-        with blobs.writer() as step_out, blobs.writer() as state_out:
-            to = Down(run, base, state, step_out.write, state_out.write)
-            combine(spec, step, base_path, inputs, out.write, to=to)
-            return out.commit(), state_out.commit(), step_out.commit()
+            return Blobs(out.commit())
+        with blobs.writer() as step_out, blobs.writer() as left:
+            combine(spec, step, base_path, inputs, out.write, to=Down(run, base, remainder, step_out.write, left.write))
+            return Blobs(out.commit(), down=step_out.commit(), remainder=left.commit())
 
 
 def record_before(previous: Digest, blobs: BlobStore) -> Record | None:

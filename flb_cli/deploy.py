@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from flb.config import Config, require
 from flb.spec import RunSpec
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from flb.chain.rpc import Rpc
 
 COMPARED_BLOCKS = 8
+Section = TypeVar("Section")
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -91,13 +92,12 @@ def make_spec(config: Config, folder: Path) -> RunSpec:
     names, tensors = planner.plan_tensors(
         base_model.tensors(path), config.lora.target_modules, config.lora.r, base_model.model_type(path)
     )
-    shared = {item.name: getattr(config.training, item.name) for item in dataclasses.fields(specs.TrainingSpec)}
-    training = specs.TrainingSpec(**shared)
+    training = section(specs.TrainingSpec, config.training)
     adapter = make_adapter_zero(tensors, training.seed, BlobStore(folder / "blobs"))
     run = config.run
     return planner.make_spec(
         base=specs.BaseSpec(path.name, base_model.digest(path), *base_model.source(path)),
-        lora=specs.LoraSpec(config.lora.mode, config.lora.r, config.lora.alpha, config.lora.dropout, names),
+        lora=section(specs.LoraSpec, config.lora, target_modules=names, ranks=config.lora.ranks or ()),
         tensors=tensors,
         adapter=adapter.hex(),
         training=training,
@@ -110,7 +110,8 @@ def make_spec(config: Config, folder: Path) -> RunSpec:
             run.confirmations,
             run.max_cohort,
         ),
-        server_optimizer=specs.ServerOptimizerSpec(run.server_optimizer.name, run.server_optimizer.learning_rate),
+        aggregation=section(specs.AggregationSpec, run.aggregation),
+        server_optimizer=section(specs.ServerOptimizerSpec, run.server_optimizer),
         scoring=specs.ScoringSpec(run.scoring.rule, str(run.payout.per_round)),
         codec=run.codec,
         down=run.down,
@@ -121,6 +122,12 @@ def make_spec(config: Config, folder: Path) -> RunSpec:
         open_membership=run.membership == "open",
         salt=secrets.token_hex(32),
     )
+
+
+def section(kind: type[Section], settings: object, **derived: object) -> Section:
+    """A section of the spec from the settings of the same names; `derived` are fields that no setting holds."""
+    names = [item.name for item in dataclasses.fields(kind) if item.name not in derived]  # type: ignore[arg-type]
+    return kind(**{name: getattr(settings, name) for name in names}, **derived)
 
 
 def admitter_of(config: Config, owner: Address) -> Address:

@@ -25,7 +25,7 @@ from flb.spec import RunSpec
 from flb.store import BlobStore, digest_of_file
 from flb.types import ZERO_DIGEST, Admitted, Digest, Domain, Round, Step
 from flb.wire import container
-from flb_aggregator.outcome import blobs_of
+from flb_aggregator.outcome import Blobs, blobs_of
 from flb_aggregator.pipeline import Input
 from flb_aggregator.publish import make_adapter_zero
 
@@ -84,7 +84,7 @@ def replay(
         for rolled in view.rolls:
             progress(f"round {rolled.round}")
             record = check_round(rolled, before, spec, view, events, domain, fetch, scratch, report)
-            left, standings = (record.optimizer_state, record.standings) if record else (ZERO_DIGEST, None)
+            left, standings = (record.remainder, record.standings) if record else (ZERO_DIGEST, None)
             before = Before(rolled.record_digest, left, standings)
     sealed = len(view.rolls)
     if not report.findings:
@@ -199,14 +199,14 @@ def check_round(
     altered = list(check_updates(record.closing.admitted, updates, spec, opened.step, number))
     try:
         inputs = [Input(a.weight, p) for a, p in zip(record.closing.admitted, updates, strict=True)]
-        made, remainder, step = blobs_of(spec, domain.run, opened.step, opened.base, base, state, inputs, scratch)
+        made = blobs_of(spec, domain.run, opened.step, opened.base, base, state, inputs, scratch)
     except FLBError as error:
         report.findings += altered or [Finding(error.what, number)]
         return record
-    report.findings += compare(made, rolled.adapter_digest, spec, number, altered, scratch, fetch)
+    report.findings += compare(made.adapter, rolled.adapter_digest, spec, number, altered, scratch, fetch)
     if not altered:
-        report.findings += compare_step(record, step, remainder, number, fetch)
-    line["recomputed"] = (made, remainder, step) == (rolled.adapter_digest, record.optimizer_state, record.down)
+        report.findings += compare_step(record, made, number, fetch)
+    line["recomputed"] = made == Blobs(rolled.adapter_digest, record.optimizer_state, record.down, record.remainder)
     return record
 
 
@@ -254,9 +254,11 @@ def compare(
     yield Finding("the adapter on chain is not what the admitted updates make", number, tensor=tensor)
 
 
-def compare_step(record: Record, step: Digest, remainder: Digest, number: Round, fetch: Fetch) -> Iterator[Finding]:
-    """The encoded step and what it left, recomputed, against the record and the published blobs."""
-    for what, made, named in (("encoded step", step, record.down), ("remainder", remainder, record.optimizer_state)):
+def compare_step(record: Record, blobs: Blobs, number: Round, fetch: Fetch) -> Iterator[Finding]:
+    """What the step made besides the adapter, recomputed, against the record and the published blobs."""
+    parts = (("encoded step", "down"), ("remainder", "remainder"), ("optimizer state", "optimizer_state"))
+    for what, name in parts:
+        made, named = getattr(blobs, name), getattr(record, name)
         if made != named:
             yield Finding(f"the {what} in the record is not what the admitted updates make", number)
         elif made != ZERO_DIGEST and (path := fetch(named)) is not None and digest_of_file(path) != named:

@@ -56,6 +56,7 @@ def small_spec(mode: str = "factors", codec: str = "mxint8", down: str = "f32", 
         training=specs.TrainingSpec(2, 2, 0.01, 32, 0),
         ring=specs.RingSpec(32, 4, 65536, 16),
         rounds=specs.RoundSpec(**{**settings, "confirmations": 0, "max_cohort": 4096, **rounds}),  # type: ignore[arg-type]
+        aggregation=specs.AggregationSpec(),
         server_optimizer=specs.ServerOptimizerSpec("sgd", 1.0),
         scoring=specs.ScoringSpec("capped_examples", "1000"),
         codec=codec,

@@ -49,6 +49,7 @@ def small_spec(mode: str, codec: Codec) -> specs.RunSpec:
         training=specs.TrainingSpec(2, 2, 0.0002, 32, 0),
         ring=specs.RingSpec(32, 4, 65536, 16),
         rounds=specs.RoundSpec(3, 100, 50, 2, 0.07, 0, 4096),
+        aggregation=specs.AggregationSpec(),
         server_optimizer=specs.ServerOptimizerSpec("sgd", 1.0),
         scoring=specs.ScoringSpec("capped_examples", "1000000000000000000"),
         codec=codec.name.lower(),

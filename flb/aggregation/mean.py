@@ -10,6 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flb.capabilities import RuleCapabilities
+
+CAPABILITIES = RuleCapabilities(linear=True, robust=False, factor=0)
+
 
 def weight_of(examples: int, records: int, weight_cap: int) -> int:
     """min(examples claimed, records registered, cap): a claim beyond what was registered changes nothing."""

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 from ml_dtypes import bfloat16
 
+from flb.capabilities import CodecCapabilities
 from flb.codec.dither import Draw
 from flb.delta import Float32
+
+CAPABILITIES = CodecCapabilities(lossless=False, unbiased=False)
 
 
 def encode(values: Float32, draw: Draw) -> tuple[bytes]:

@@ -5,8 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from flb.capabilities import CodecCapabilities
 from flb.codec.dither import Draw
 from flb.delta import Float32
+
+CAPABILITIES = CodecCapabilities(lossless=True, unbiased=True)
 
 
 def encode(values: Float32, draw: Draw) -> tuple[bytes]:

@@ -8,10 +8,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from flb.capabilities import CodecCapabilities
 from flb.codec.dither import Draw
 from flb.codec.microscaling import GROUP, REMEDY, Grid
 from flb.delta import BLOCK, Float32
 from flb.errors import BadContainer
+
+CAPABILITIES = CodecCapabilities(lossless=False, unbiased=True)
 
 GRID = Grid(limit=7, unit=129)
 

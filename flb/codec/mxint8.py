@@ -5,9 +5,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from flb.capabilities import CodecCapabilities
 from flb.codec.dither import Draw
 from flb.codec.microscaling import GROUP, Grid
 from flb.delta import BLOCK, Float32
+
+CAPABILITIES = CodecCapabilities(lossless=False, unbiased=True)
 
 GRID = Grid(limit=127, unit=133)
 

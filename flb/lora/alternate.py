@@ -5,7 +5,10 @@ Exact: with one factor shared and frozen, the mean of the other is the mean of t
 since with B = 0 the gradient of A vanishes.
 """
 
+from flb.capabilities import ModeCapabilities
 from flb.types import Step, TensorSpec
+
+CAPABILITIES = ModeCapabilities(linear=True, both_factors=False, exact=True, bit_exact=True)
 
 
 def sent(tensors: tuple[TensorSpec, ...], step: Step) -> tuple[TensorSpec, ...]:

@@ -3,7 +3,10 @@
 
 import numpy as np
 
+from flb.capabilities import OptimizerCapabilities
 from flb.delta import Float64
+
+CAPABILITIES = OptimizerCapabilities(moments=0)
 
 
 def step(mean: Float64, learning_rate: float) -> Float64:

@@ -67,7 +67,10 @@ def test_parse__values__are_typed_and_paths_count_from_the_file() -> None:
         ("lora:\n  target_modules: &x [*x]\n", "line 2: lora.target_modules is no list: write a plain value"),
         ("lora: " + 3000 * "[" + 3000 * "]" + "\n", "line 1: it is nested too deeply"),
         ("lora:\n  dropout: much\n", "line 2: lora.dropout is 'much': give a number"),
-        ("lora:\n  mode: stack\n", "line 2: lora.mode is 'stack': give factors or alternate"),
+        (
+            "lora:\n  mode: mean\n",
+            "line 2: lora.mode is 'mean': give factors or alternate or freeze_a or product or stack",
+        ),
         ("lora:\n  target_modules: []\n", "line 2: lora.target_modules is []: give a text or a list of names"),
         (
             "model:\n  trust_remote_code: true\n",

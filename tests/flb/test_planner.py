@@ -18,7 +18,7 @@ def made(**changes: object) -> RunSpec:
     spec = small_spec()
     arguments = {
         "base": spec.base, "lora": spec.lora, "tensors": spec.tensors, "adapter": spec.adapter,
-        "training": spec.training, "scoring": spec.scoring, "rounds": spec.rounds, "server_optimizer": spec.server_optimizer, "codec": "f32",
+        "training": spec.training, "aggregation": spec.aggregation, "scoring": spec.scoring, "rounds": spec.rounds, "server_optimizer": spec.server_optimizer, "codec": "f32",
         "down": "f32",
         "audit": "members", "value_bound": 4, "weight_cap": 65536, "norm": None,
         "open_membership": True, "salt": spec.salt,

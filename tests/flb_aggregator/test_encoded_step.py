@@ -45,7 +45,8 @@ def steps(spec: RunSpec, folder: Path, count: int) -> list[tuple[Digest, Digest,
     for number in range(1, count + 1):
         state = store.path(made[-1][1]) if made else None
         items = inputs(spec, number, folder / "updates", adapter)
-        made.append(blobs_of(spec, RUN, Step(number), adapter, store.path(adapter), state, items, store))
+        blobs = blobs_of(spec, RUN, Step(number), adapter, store.path(adapter), state, items, store)
+        made.append((blobs.adapter, blobs.remainder, blobs.down))
         adapter = made[-1][0]
     return made
 

@@ -16,7 +16,7 @@ from flb.spec import RunSpec
 from flb.store import BlobStore
 from flb.types import Step, TensorSpec
 from flb.wire import container
-from flb_aggregator import pipeline
+from flb_aggregator import files
 from flb_aggregator.pipeline import Input, combine
 from flb_aggregator.publish import make_adapter_zero
 from tests.coded import decoded
@@ -157,7 +157,7 @@ def test_combine__more_updates_than_files_stay_open__gives_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, base, items = run(small_spec(), 1, tmp_path)
-    monkeypatch.setattr(pipeline, "KEPT_OPEN", 2)
+    monkeypatch.setattr(files, "KEPT_OPEN", 2)
     out = bytearray()
     combine(small_spec(), Step(1), write_blob(tmp_path, base), items, out.extend)
     assert bytes(out) == whole

@@ -56,7 +56,7 @@ def test_replay__honest_run__is_exact(served: Served) -> None:
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize(
     ("digest_of", "what"),
-    [(lambda made: made.optimizer_state, "remainder"), (lambda made: made.down, "encoded step")],
+    [(lambda made: made.remainder, "remainder"), (lambda made: made.down, "encoded step")],
     ids=["remainder", "step"],
 )
 def test_replay__one_bit_of_a_published_blob__names_the_round(
@@ -70,7 +70,7 @@ def test_replay__one_bit_of_a_published_blob__names_the_round(
     ]
 
 
-@pytest.mark.parametrize(("name", "what"), [("optimizer_state", "remainder"), ("down", "encoded step")])
+@pytest.mark.parametrize(("name", "what"), [("remainder", "remainder"), ("down", "encoded step")])
 def test_replay__record_with_another_digest__names_the_round(served: Served, name: str, what: str) -> None:
     """A lying aggregator signs and rolls a record of its own making."""
     made = record(served, 2)
@@ -97,9 +97,9 @@ def test_replay__round_before_cannot_be_recomputed__takes_its_published_remainde
     # both rounds' updates have salts of their own, so the second one is seen whole
     assert report.findings == [] and report.verdict == "partial"
     assert [bool(line.get("recomputed")) for line in report.rounds] == [False, True]
-    report = replayed(served, frozenset({update, first.optimizer_state}))
+    report = replayed(served, frozenset({update, first.remainder}))
     assert "round 2: the remainder of the step before cannot be seen, not recomputed" in report.unchecked
-    flip(served, first.optimizer_state)
+    flip(served, first.remainder)
     report = replayed(served, frozenset({update}))
     assert [(f.round, f.what) for f in report.findings] == [
         (2, "the remainder that it starts from differs from the record before")

@@ -158,7 +158,7 @@ def test_watch__opening_without_its_confirmations__lists_the_step_to_it(served: 
 
 def test_download__remainder__is_open_like_a_record_and_others_are_not(served: Served, tmp_path: Path) -> None:
     uplink, blobs = node(served, tmp_path)
-    state = sealed(served).optimizer_state
+    state = sealed(served).remainder
     assert uplink.download(state, blobs).name == state.hex()
     hidden = served.daemon.blobs.put(b"something else")
     with pytest.raises(NotListed):
@@ -182,4 +182,4 @@ def test_restart__between_two_steps__goes_on_with_the_remainder(tmp_path: Path) 
                 seal(second, folder)
                 found.append(sealed(second))
     one, two = found
-    assert (one.adapter, one.optimizer_state, one.down) == (two.adapter, two.optimizer_state, two.down)
+    assert (one.adapter, one.remainder, one.down) == (two.adapter, two.remainder, two.down)

@@ -25,7 +25,7 @@ def admitted(count: int = 2, weight: int = 50, examples: int = 10**9) -> list[Ad
 
 
 def test_rules__names__are_those_of_the_spec() -> None:
-    assert tuple(scoring.RULES) == specs.RULES == tuple(scoring.WEAKNESSES)
+    assert tuple(scoring.RULES) == specs.SCORING_RULES == tuple(scoring.WEAKNESSES)
 
 
 def test_capped_examples__claim_beyond_the_cap__scores_the_weight() -> None:
@@ -45,7 +45,7 @@ def test_weaknesses__historic_rule__says_three_and_the_capped_one_none() -> None
     assert len(historic) == 3
 
 
-@pytest.mark.parametrize("rule", specs.RULES)
+@pytest.mark.parametrize("rule", specs.SCORING_RULES)
 def test_of_round__spec_s_rule__is_used(rule: str) -> None:
     spec = dataclasses.replace(SPEC, scoring=specs.ScoringSpec(rule, "0"))
     assert scoring.of_round(admitted(), spec) == scoring.RULES[rule](admitted(), spec)

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Modes whose mean is linear in what nodes send: block by block, Σ w·q, division, optimizer, one addition, one cast.
+
+Updates are walked in blocks, in node order, with buffers that are reused; memory grows neither with the cohort nor
+with the adapter. Spans of tensors are spread over threads; the result does not depend on them.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flb.admission import BlockReader, layout_of
+from flb.aggregation.mean import weighted_sum
+from flb.delta import Float64, add_step, exact_in_float64, mean, round_to_ring
+from flb.down import state_header
+from flb.errors import BadContainer, CorruptStore
+from flb.server_optimizer import sgd
+from flb.spec import RunSpec
+from flb.types import Step, TensorSpec
+from flb.wire import container
+from flb_aggregator.encoded_step import Down, Encoder, StepWriter, Write
+from flb_aggregator.files import Files
+from flb_aggregator.in_order import in_order
+from flb_aggregator.spans import PIECE, SPAN, Made, Span, spans
+
+
+def combine(
+    spec: RunSpec, step: Step, weights: Sequence[int], files: Files, write: Write, threads: int, to: Down | None
+) -> None:
+    """Write the adapter: number 0 of `files` is the base, then one update for each of `weights`, then the remainder that
+    the step before left, where there is one."""
+    header = container.adapter_header(spec.tensors)
+    write(header)
+    combined = Combiner(spec, step, weights, files, len(header), to)
+    encoded = StepWriter(spec, step, to) if to is not None else None
+
+    def write_made(made: Made) -> None:
+        write(made.adapter)
+        if encoded is not None:
+            encoded.take(made)
+
+    in_order(list(spans(spec.tensors)), combined.worker, write_made, threads)
+
+
+class Combiner:
+    """What the threads of one `combine` share, all of it constant."""
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        step: Step,
+        weights: Sequence[int],
+        files: Files,
+        adapter_start: int,
+        to: Down | None = None,
+    ) -> None:
+        self.spec, self.step, self.weights, self.files, self.adapter_start = spec, step, weights, files, adapter_start
+        self.to, self.state_start = to, len(state_header(spec, Step(step - 1)))
+        if to is not None and to.state is not None:
+            self.check_state(to.state)
+        self.layout = layout_of(spec, step)
+        self.numbers = {tensor.name: number for number, tensor in enumerate(self.layout.tensors)}
+        self.denominator = sum(weights)
+        narrow = exact_in_float64(self.denominator, spec.ring.value_bound, spec.ring.fraction_bits)
+        self.sum_type: type[Any] = np.float64 if narrow else np.int64
+
+    def worker(self) -> Callable[[Span], Made]:
+        """A function that combines one span, with buffers of its own; the bytes are valid until its next call."""
+        encoder = Encoder(self.to.run, self.step, self.layout, self.read_state) if self.to is not None else None
+        made = np.empty(SPAN, dtype="<f4")
+        total, scaled = np.empty(PIECE, dtype=self.sum_type), np.empty(PIECE, dtype=self.sum_type)
+        reader = BlockReader(self.layout, PIECE)
+
+        def combine_span(span: Span) -> Made:
+            after = made[: span.count]
+            self.files.fill(0, self.adapter_start + 4 * span.position, after.data.cast("B"))
+            if encoder is not None:
+                encoder.begin(span)
+            if span.tensor.name in self.numbers:
+                for start in range(0, span.count, PIECE):
+                    block = after[start : start + PIECE]
+                    first, count = span.start + start, block.size
+                    weighted_sum(self.blocks(reader, span.tensor, first, scaled[:count]), total[:count])
+                    stepped = self.stepped(total[:count])
+                    block[:] = add_step(block, stepped if encoder is None else encoder.encode(start, stepped))
+            adapter = after.data.cast("B")
+            return Made(span, adapter) if encoder is None else encoder.made(adapter)
+
+        return combine_span
+
+    def blocks(
+        self, reader: BlockReader, tensor: TensorSpec, start: int, scaled: NDArray[Any]
+    ) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Weight and ring values of one block of each update, all in the buffer `scaled`."""
+        for index, weight in enumerate(self.weights, start=1):
+            try:
+                values = reader.values(self.files.source(index), self.numbers[tensor.name], start, scaled.size)
+            except BadContainer as error:
+                raise CorruptStore(
+                    f"{self.files.paths[index]} was altered since it was admitted", "restore the blob from another copy"
+                ) from error
+            round_to_ring(values, self.spec.ring.fraction_bits, out=values)
+            np.copyto(scaled, values, casting="unsafe")
+            yield weight, scaled
+
+    def stepped(self, total: NDArray[Any]) -> Float64:
+        """What a block of the adapter moves by, from Σ w·q."""
+        averaged = mean(total, self.denominator, self.spec.ring.fraction_bits)
+        return sgd.step(averaged, self.spec.server_optimizer.learning_rate)
+
+    def read_state(self, span: Span, part: memoryview) -> None:
+        """What the step before left of a span, in float32; nothing before the first step."""
+        if self.to is None or self.to.state is None:
+            part[:] = bytes(len(part))
+        else:
+            self.files.fill(len(self.weights) + 1, self.state_start + 4 * span.position, part)
+
+    def check_state(self, path: Path) -> None:
+        """Raises CorruptStore unless the file is what the step before left."""
+        held = memoryview(bytearray(self.state_start))
+        self.files.fill(len(self.weights) + 1, 0, held)
+        if held != state_header(self.spec, Step(self.step - 1)):
+            raise CorruptStore(f"{path} is not what the step before left", "restore the blob from another copy")
