@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a closed round comes to, on disk: the adapter, its folder, the encoded step with its remainder, the record.
 
-Pure in its inputs: called again after a restart it writes the same bytes.
+Called again after a restart it gives the same bytes: it makes them again, or, where another sum in BLAS could differ,
+reads in its note what it made.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from flb import payouts, records, scoring
@@ -14,8 +14,10 @@ from flb.records import Closing, Record, Roll
 from flb.spec import RunSpec
 from flb.store import BlobStore
 from flb.types import ZERO_DIGEST, Address, Digest, Domain, Opening, Step
+from flb_aggregator.certify import bit_exact
 from flb_aggregator.encoded_step import Down
-from flb_aggregator.pipeline import Input, combine
+from flb_aggregator.made import Blobs, Note
+from flb_aggregator.pipeline import Input, combine, measure_gap
 from flb_aggregator.publish import publish_folder
 
 
@@ -28,15 +30,24 @@ def make(
     previous: Digest,
     blobs: BlobStore,
     adapters: Path,
+    report: Callable[[Mapping[str, float]], None] = lambda figures: None,
 ) -> Roll:
-    """Combine, publish, record; `previous` is the last sealed round's record, zero for none. Raises CorruptStore."""
+    """Combine, publish, record; `previous` is the last sealed round's record, zero for none. `report` gets figures of the
+    round, where there are any. Raises CorruptStore."""
     inputs = [Input(admitted.weight, blobs.path(admitted.manifest.digest)) for admitted in closing.admitted]
     before = record_before(previous, blobs)
     remainder = blobs.path(before.remainder) if before is not None and spec.encodes_steps else None
     standings = payouts.after(
         before.standings if before is not None else (), scoring.of_round(closing.admitted, spec), spec.scoring.payout
     )
-    made = blobs_of(spec, domain.run, opening.step, opening.base, blobs.path(opening.base), remainder, inputs, blobs)
+    note = Note(adapters.parent / "made", opening, closing)
+    made = None if bit_exact(spec) else note.read(blobs)
+    if made is None:
+        base = blobs.path(opening.base)
+        made = blobs_of(spec, domain.run, opening.step, opening.base, base, remainder, inputs, blobs)
+        if not bit_exact(spec):
+            note.write(made)
+    report(made.figures)
     publish_folder(adapters, spec, opening.step, blobs, made.adapter)
     record = records.make(
         domain, spec_digest, opening, previous, closing, made.adapter, made.optimizer_state, made.down, made.remainder,
@@ -45,17 +56,6 @@ def make(
     blob = records.encode(record)
     blobs.put(blob)
     return records.roll_of(record, blob)
-
-
-@dataclass(frozen=True, slots=True)
-class Blobs:
-    """Digests of what a step makes; zero for what the run has not: the optimizer's moments, the encoded step and its
-    remainder."""
-
-    adapter: Digest
-    optimizer_state: Digest = ZERO_DIGEST
-    down: Digest = ZERO_DIGEST
-    remainder: Digest = ZERO_DIGEST
 
 
 def blobs_of(
@@ -71,11 +71,14 @@ def blobs_of(
     """Write what a step makes. `remainder` is what encoding the step before left."""
     with blobs.writer() as out:
         if not spec.encodes_steps:
-            combine(spec, step, base_path, inputs, out.write)
-            return Blobs(out.commit())
+            gap = combine(spec, step, base_path, inputs, out.write) or measure_gap(spec, step, base_path, inputs)
+            return Blobs(out.commit(), figures=gap.figures if gap else {})
         with blobs.writer() as step_out, blobs.writer() as left:
             combine(spec, step, base_path, inputs, out.write, to=Down(run, base, remainder, step_out.write, left.write))
-            return Blobs(out.commit(), down=step_out.commit(), remainder=left.commit())
+            gap = measure_gap(spec, step, base_path, inputs)
+            return Blobs(
+                out.commit(), down=step_out.commit(), remainder=left.commit(), figures=gap.figures if gap else {}
+            )
 
 
 def record_before(previous: Digest, blobs: BlobStore) -> Record | None:

@@ -49,14 +49,21 @@ class Played:
     """One step from adapter 0, or from another adapter, with its inputs at hand."""
 
     def __init__(
-        self, spec: RunSpec, folder: Path, weights: tuple[int, ...] = (3, 5, 2), ranks: tuple[int, ...] = (), base: bytes = b""
+        self,
+        spec: RunSpec,
+        folder: Path,
+        weights: tuple[int, ...] = (3, 5, 2),
+        ranks: tuple[int, ...] = (),
+        base: bytes = b"",
     ) -> None:
         self.spec, self.weights, self.folder = spec, weights, folder
         store = BlobStore(folder / "blobs")
         self.base = store.path(store.put(base) if base else make_adapter_zero(spec.tensors, 0, store))
         self.ranks = ranks or (spec.lora.r,) * len(weights)
         made = [update_of(spec, 1 + index, rank) for index, rank in enumerate(self.ranks)]
-        self.inputs = [Input(w, write_blob(folder / "updates", blob)) for w, (blob, _) in zip(weights, made, strict=True)]
+        self.inputs = [
+            Input(w, write_blob(folder / "updates", blob)) for w, (blob, _) in zip(weights, made, strict=True)
+        ]
         self.updates = [values for _, values in made]
 
     def combined(self, threads: int = 2) -> bytes:

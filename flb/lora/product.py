@@ -12,11 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flb.capabilities import ModeCapabilities
 from flb.delta import Float32, Float64
 from flb.errors import Fatal
 from flb.lora import gram
 from flb.types import Step, TensorSpec
 
+CAPABILITIES = ModeCapabilities(
+    linear=False, both_factors=True, exact=True, bit_exact=False, ranks_differ=True, turns=True
+)
 FLOOR = 1e-14
 """Eigenvalues of a Gram matrix below this share of the largest are rounding, no direction."""
 PIVOT = 1e-7

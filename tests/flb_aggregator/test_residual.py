@@ -21,7 +21,9 @@ pytestmark = pytest.mark.unit
 @pytest.mark.parametrize("codec", ["f32", "mxint8"])
 def test_combine__trained_ranks__are_the_bytes_without_a_residual(codec: str, tmp_path: Path) -> None:
     plain = safetensors.numpy.load(Played(product_spec("factors", codec), tmp_path / "plain").combined())
-    whole = safetensors.numpy.load(Played(product_spec("factors", codec, residual_rank=3), tmp_path / "whole").combined())
+    whole = safetensors.numpy.load(
+        Played(product_spec("factors", codec, residual_rank=3), tmp_path / "whole").combined()
+    )
     for module in MODULES:
         assert whole[module + A].shape[0] == whole[module + B].shape[1] == 7
         assert np.array_equal(whole[module + A][:4], plain[module + A])
