@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.payload import MIB_OF_32_LAYERS, llama_8b_r16
+from bench.payload import MIB_OF_32_LAYERS, RANK, llama_8b_r16
 from flb.admission import in_file_order, layout_of, update_metadata
 from flb.codec import CODINGS, Raw, dither
 from flb.spec import RunSpec, decode
@@ -92,7 +92,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         folder = Path(name)
         store, spec = BlobStore(folder / "blobs"), small_spec(options.mode, options.codec)
         base = make_adapter_zero(llama_8b_r16(layers), 0, store)
-        spec = dataclasses.replace(spec, tensors=llama_8b_r16(layers), adapter=base.hex())
+        lora = dataclasses.replace(spec.lora, r=RANK)
+        spec = dataclasses.replace(spec, tensors=llama_8b_r16(layers), adapter=base.hex(), lora=lora)
         (folder / "spec").write_bytes(spec.encode())
         inputs = [Input(1, write_update(spec, node, folder / f"update-{node}")) for node in range(options.nodes)]
         os.sync()  # what is still being written would slow both measurements
@@ -115,7 +116,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rule", choices=("mean",), default="mean")
-    parser.add_argument("--mode", choices=("factors", "alternate"), default="factors")
+    parser.add_argument("--mode", choices=("factors", "alternate", "product"), default="factors")
     parser.add_argument("--nodes", type=int, default=16)
     parser.add_argument("--mib", type=float, default=160, help="one update in float32 (default: 160)")
     parser.add_argument("--codec", choices=("f32", "bf16", "mxint8", "mxint4"), default="f32")

@@ -22,6 +22,8 @@ from flb_aggregator.files import Files
 from flb_aggregator.spans import PIECE
 
 A, B = ".lora_A.weight", ".lora_B.weight"
+MOST_DIRECTIONS = 4096
+"""r + Σ rᵢ of a round in product space: Gram matrices of that size still fit, 128 MiB each in float64."""
 RESTORE = "restore the blob from another copy"
 
 
@@ -46,11 +48,17 @@ class Module:
 
 def modules(tensors: Sequence[TensorSpec]) -> list[Module]:
     """The adapter's modules in file order. Raises Refused where a factor has no other."""
-    pairs = list(zip(tensors[::2], tensors[1::2], strict=False))
-    found = [Module(a, b, 2 * number) for number, (a, b) in enumerate(pairs)]
-    if len(tensors) % 2 or any(m.a.name != m.name + A or m.b.name != m.name + B for m in found):
-        raise Refused("the tensors of the run spec are not pairs of LoRA factors", "choose lora.mode freeze_a")
-    return found
+    if not paired(tensors):
+        raise Refused(
+            "the tensors of the run spec are not pairs of LoRA factors", "make the spec with flb chain deploy"
+        )
+    return [Module(a, b, 2 * number) for number, (a, b) in enumerate(zip(tensors[::2], tensors[1::2], strict=True))]
+
+
+def paired(tensors: Sequence[TensorSpec]) -> bool:
+    """Whether every A stands before its B, and nothing else is there."""
+    pairs = zip(tensors[::2], tensors[1::2], strict=False)
+    return len(tensors) % 2 == 0 and all(a.name.endswith(A) and b.name == a.name.removesuffix(A) + B for a, b in pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +98,12 @@ class Round:
                 if size not in forms:
                     raise CorruptStore(f"{files.paths[file]} was altered since it was admitted", RESTORE)
                 self.updates.append(Update(file, *forms[size]))
+        directions = self.r + sum(update.rank for update in self.updates)
+        if directions > MOST_DIRECTIONS:
+            raise Refused(
+                f"the round's updates have {directions} directions, product space takes {MOST_DIRECTIONS}",
+                "lower run.max_cohort or lora.r for the next run",
+            )
         self.weights = [weight for weight in weights if weight]
         self.taken: list[Float64] = mean_product.shares(self.weights, [u.rank for u in self.updates], self.r, rate)
         self.base = AdapterFile(spec, files, 0)

@@ -68,8 +68,9 @@ def measure_gap(
     spec: RunSpec, step: Step, base: Path, inputs: Sequence[Input], threads: int | None = None
 ) -> Gap | None:
     """How far the mean of each factor on its own is from the mean of the products; None where one factor is the same for
-    all, so that the two are one, and for rules that take no mean."""
-    if spec.lora_mode != LoraMode.FACTORS or spec.aggregation.rule in COORDINATE_RULES:
+    all, so that the two are one, for rules that take no mean, and for cohorts too large to tell."""
+    averaged = spec.lora_mode == LoraMode.FACTORS and spec.aggregation.rule not in COORDINATE_RULES
+    if not averaged or not gaps.measurable(spec, len(inputs)):
         return None
     with Files([base, *(item.path for item in inputs)]) as files:
         weights = integer_weights(spec, step, [item.weight for item in inputs], files)

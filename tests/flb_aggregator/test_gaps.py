@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from flb.types import Step
+from flb.types import Step, TensorSpec
+from flb_aggregator import gaps
 from flb_aggregator.module_stack import A, B
 from flb_aggregator.pipeline import certify_adapter, combine, measure_gap
 from tests.product_rounds import MODULES, Played, product_of, product_spec
@@ -56,3 +57,11 @@ def test_measure_gap__one_factor_for_all_or_no_mean__has_none(tmp_path: Path) ->
         assert measure_gap(product_spec(mode), Step(1), played.base, played.inputs) is None
     median = dataclasses.replace(played.spec, aggregation=dataclasses.replace(played.spec.aggregation, rule="median"))
     assert measure_gap(median, Step(1), played.base, played.inputs) is None
+
+
+def test_measure_gap__cohort_too_large_or_no_lora__has_none(tmp_path: Path) -> None:
+    played = Played(product_spec("factors"), tmp_path)
+    other = dataclasses.replace(played.spec, tensors=(TensorSpec("a", (5, 7)),))
+    assert measure_gap(other, Step(1), played.base, played.inputs) is None
+    assert gaps.measurable(played.spec, 1023) and not gaps.measurable(played.spec, 1024)
+    assert measure_gap(played.spec, Step(1), played.base, played.inputs * 400) is None

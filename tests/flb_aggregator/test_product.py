@@ -159,3 +159,9 @@ def test_combine__memory__holds_nothing_of_the_size_of_a_weight(tmp_path: Path) 
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < d * k, "not even a byte for each entry, where float32 takes four"
+
+
+def test_combine__more_directions_than_product_space_takes__is_refused(tmp_path: Path) -> None:
+    played = Played(product_spec(), tmp_path)
+    with pytest.raises(Refused, match="4808 directions, product space takes 4096"):
+        combine(played.spec, Step(1), played.base, played.inputs * 400 + played.inputs[:1], lambda data: None)
