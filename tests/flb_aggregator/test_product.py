@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from flb.errors import CorruptStore, Refused
+from flb.admission import check_update
+from flb.errors import CorruptStore, NotFinite, Refused, ValueTooLarge
 from flb.lora import adapter_zero
 from flb.types import Step, TensorSpec
 from flb_aggregator.encoded_step import Down
@@ -17,7 +18,7 @@ from flb_aggregator.module_stack import A, B, modules
 from flb_aggregator.pipeline import Input, combine
 from tests.flb.lora.stacks import best
 from tests.product_rounds import MODULES, Played, product_of, product_spec
-from tests.sim import DOMAIN, write_blob
+from tests.sim import DOMAIN, manifest_for, opening, reader, update_bytes, write_blob
 
 pytestmark = pytest.mark.unit
 
@@ -148,6 +149,17 @@ def test_modules__factor_without_its_other__is_refused() -> None:
     for tensors in (pair[:1], pair[::-1], (pair[0], TensorSpec("x" + B, (3, 4)))):
         with pytest.raises(Refused, match="pairs of LoRA factors"):
             modules(tensors)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
+def test_admission__factor_that_is_not_finite_or_huge__never_gets_here(value: float) -> None:
+    spec, opened = product_spec(), opening()
+    member = opened.cohort[0]
+    blob = bytearray(update_bytes(spec, opened.step, member, opened.base))
+    blob[-4:] = np.float32(value).tobytes()
+    manifest = manifest_for(spec, opened, member, bytes(blob))
+    with pytest.raises((NotFinite, ValueTooLarge), match="layers.0.q_proj.lora_B.weight"):
+        check_update(reader(bytes(blob)), manifest, spec, opened.step)
 
 
 def test_combine__memory__holds_nothing_of_the_size_of_a_weight(tmp_path: Path) -> None:
