@@ -6,6 +6,7 @@ product of their rank (`flb.lora.certificate`).
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,8 +20,11 @@ from flb.spec import RunSpec
 from flb.types import LoraMode, Step
 from flb_aggregator.files import Files
 from flb_aggregator.in_order import in_order
-from flb_aggregator.module_stack import AdapterFile, Module, Round, Stack
+from flb_aggregator.module_stack import AdapterFile, Module, Round, Stack, modules
 from flb_aggregator.residual import averager
+
+SAME = 1e-3
+"""Relative distance of factors and of moments that two machines may have."""
 
 
 class Judged(NamedTuple):
@@ -39,17 +43,64 @@ def bit_exact(spec: RunSpec) -> bool:
 def certify(spec: RunSpec, step: Step, weights: Sequence[int], files: Files, threads: int) -> tuple[list[str], Gap]:
     """Names of the modules that fail, and the gap of the step: number 0 of `files` is the base, then one update for each of
     `weights`, last the published adapter. Raises CorruptStore where that is no adapter of this step."""
-    rate = 1.0 if spec.lora.align else spec.server_optimizer.learning_rate
-    held = Round(spec, step, weights, files, rate)
+    held = Round(spec, step, weights, files, spec.server_optimizer.learning_rate)
     published = AdapterFile(spec, files, len(weights) + 1)
-    header = bytearray(len(published.header))
-    files.fill(published.number, 0, memoryview(header))
-    if bytes(header) != published.header or published.rank != spec.lora.r + spec.lora.residual_rank:
-        raise CorruptStore("the published adapter is not of this run's form", "fetch it again")
+    check_form(published, spec)
     judged: list[Judged] = []
     judge = with_residual if spec.lora.residual_rank else in_product
     in_order(held.modules, lambda: worker(held, published, judge), judged.append, threads)
     return [one.module.name for one in judged if not one.stands], sum((one.gap for one in judged), Gap())
+
+
+def check_form(published: AdapterFile, spec: RunSpec) -> None:
+    """Raises CorruptStore unless a published adapter has the run's names, shapes and rank after a step."""
+    header = bytearray(len(published.header))
+    published.files.fill(published.number, 0, memoryview(header))
+    if bytes(header) != published.header or published.rank != spec.lora.r + spec.lora.residual_rank:
+        raise CorruptStore("the published adapter is not of this run's form", "fetch it again")
+
+
+def near(spec: RunSpec, files: Files) -> list[str]:
+    """Names of the modules in which two adapters differ by more than rounding: number 0 of `files` was made here, number 1
+    published. Both took a step with moments, so they are compared, product and factors, not certified."""
+    own, published = AdapterFile(spec, files, 0), AdapterFile(spec, files, 1)
+    check_form(published, spec)
+    failed = []
+    for module in modules(spec.tensors):
+        pairs = [file.read(module, np.empty(file.rank * module.extent, dtype="<f4")) for file in (own, published)]
+        left, right = gram.of_columns([b for _, b in pairs]), gram.of_rows([a for a, _ in pairs])
+        r = own.rank
+        apart = np.diag(np.repeat([1.0, -1.0], r))
+        whole = np.diag(np.repeat([1.0, 0.0], r))
+        error, size = gram.square(apart, left, right), gram.square(whole, left, right)
+        same = all(_same(one, other) for one, other in zip(pairs[0], pairs[1], strict=True))
+        if not (error <= certificate.WHOLE_TOLERANCE * size and same):
+            failed.append(module.name)
+    return failed
+
+
+def near_moments(own: Path, published: Path, header_size: int) -> bool:
+    """Whether the moments that a step left differ from those made here by no more than rounding."""
+    with own.open("rb") as one, published.open("rb") as other:
+        if one.read(header_size) != other.read(header_size):
+            return False
+        missed = size = 0.0
+        while block := one.read(1 << 20):
+            theirs = other.read(len(block))
+            if len(theirs) != len(block):
+                return False
+            ours, theirs_too = np.frombuffer(block, dtype="<f8"), np.frombuffer(theirs, dtype="<f8")
+            with np.errstate(invalid="ignore", over="ignore"):
+                missed += float(((ours - theirs_too) ** 2).sum())
+            size += float((ours * ours).sum())
+        return not other.read(1) and missed <= SAME * SAME * size
+
+
+def _same(own: Float32, published: Float32) -> bool:
+    """Whether two factors are near in every sense that counts."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = float(((own.astype(np.float64) - published) ** 2).sum())
+    return difference <= SAME * SAME * float((own.astype(np.float64) ** 2).sum())
 
 
 Judge = Callable[[Round, Module, Stack, Float32, Float32], Judged]

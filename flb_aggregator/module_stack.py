@@ -168,6 +168,10 @@ class AdapterFile:
         for tensor in tensors:
             self.starts.append(self.starts[-1] + 4 * tensor.size)
 
+    def position(self, module: Module) -> int:
+        """The number of a module's first element in the whole adapter."""
+        return (self.starts[module.number] - self.starts[0]) // 4
+
     def read(self, module: Module, out: Float32) -> tuple[Float32, Float32]:
         """A (rank, k) and B (d, rank) of a module, in `out`."""
         part = out[: self.rank * module.extent]

@@ -1,22 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a closed round comes to, on disk: the adapter, its folder, the encoded step with its remainder, the record.
+"""What a closed round comes to, on disk: the adapter, its folder, the encoded step with its remainder, the optimizer's
+moments, the record.
 
 Called again after a restart it gives the same bytes: it makes them again, or, where another sum in BLAS could differ,
 reads in its note what it made.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
-from flb import payouts, records, scoring
+from flb import moments, payouts, records, scoring
 from flb.errors import BadMessage, CorruptStore
 from flb.records import Closing, Record, Roll
 from flb.spec import RunSpec
-from flb.store import BlobStore
+from flb.store import BlobStore, BlobWriter
 from flb.types import ZERO_DIGEST, Address, Digest, Domain, Opening, Step
 from flb_aggregator.certify import bit_exact
-from flb_aggregator.encoded_step import Down
+from flb_aggregator.encoded_step import Down, Write
 from flb_aggregator.made import Blobs, Note
+from flb_aggregator.moments import Moments
 from flb_aggregator.pipeline import Input, combine, measure_gap
 from flb_aggregator.publish import publish_folder
 
@@ -36,7 +40,7 @@ def make(
     round, where there are any. Raises CorruptStore."""
     inputs = [Input(admitted.weight, blobs.path(admitted.manifest.digest)) for admitted in closing.admitted]
     before = record_before(previous, blobs)
-    remainder = blobs.path(before.remainder) if before is not None and spec.encodes_steps else None
+    left = left_by(before, blobs.path)
     standings = payouts.after(
         before.standings if before is not None else (), scoring.of_round(closing.admitted, spec), spec.scoring.payout
     )
@@ -44,7 +48,7 @@ def make(
     made = None if bit_exact(spec) else note.read(blobs)
     if made is None:
         base = blobs.path(opening.base)
-        made = blobs_of(spec, domain.run, opening.step, opening.base, base, remainder, inputs, blobs)
+        made = blobs_of(spec, domain.run, opening.step, opening.base, base, left, inputs, blobs)
         if not bit_exact(spec):
             note.write(made)
     report(made.figures)
@@ -58,31 +62,52 @@ def make(
     return records.roll_of(record, blob)
 
 
+class Left(NamedTuple):
+    """Files that the step before left to this one; None for what there is not, and before the first step."""
+
+    remainder: Path | None = None
+    optimizer_state: Path | None = None
+
+
+def left_by(before: Record | None, path: Callable[[Digest], Path]) -> Left:
+    """What the round of a record left, None before the first; `path` says where a blob is."""
+    if before is None:
+        return Left()
+    digests = (before.remainder, before.optimizer_state)
+    return Left(*(path(digest) if digest != ZERO_DIGEST else None for digest in digests))
+
+
 def blobs_of(
     spec: RunSpec,
     run: Address,
     step: Step,
     base: Digest,
     base_path: Path,
-    remainder: Path | None,
+    left: Left,
     inputs: Sequence[Input],
     blobs: BlobStore,
 ) -> Blobs:
-    """Write what a step makes. `remainder` is what encoding the step before left."""
-    with blobs.writer() as out:
-        if not spec.encodes_steps:
-            gap = combine(spec, step, base_path, inputs, out.write) or measure_gap(spec, step, base_path, inputs)
-            return Blobs(out.commit(), figures=gap.figures if gap else {})
-        with blobs.writer() as step_out, blobs.writer() as left:
-            combine(spec, step, base_path, inputs, out.write, to=Down(run, base, remainder, step_out.write, left.write))
-            gap = measure_gap(spec, step, base_path, inputs)
-            return Blobs(
-                out.commit(), down=step_out.commit(), remainder=left.commit(), figures=gap.figures if gap else {}
-            )
+    """Write what a step makes, from what the step before left."""
+    made: dict[str, BlobWriter] = {}
+    with ExitStack() as stack:
+
+        def writer(name: str) -> Write:
+            made[name] = stack.enter_context(blobs.writer())
+            return made[name].write
+
+        write, to, kept = writer("adapter"), None, None
+        if spec.encodes_steps:
+            to = Down(run, base, left.remainder, writer("down"), writer("remainder"))
+        if moments.keeps_moments(spec):
+            kept = Moments(left.optimizer_state, writer("optimizer_state"))
+        gap = combine(spec, step, base_path, inputs, write, to=to, moments=kept)
+        digests = {name: blob.commit() for name, blob in made.items()}
+    gap = gap or measure_gap(spec, step, base_path, inputs)
+    return Blobs(**digests, figures=gap.figures if gap else {})
 
 
 def record_before(previous: Digest, blobs: BlobStore) -> Record | None:
-    """The record of the last sealed round, whose standings and remainder go on; None before the first. Raises
+    """The record of the last sealed round, whose standings, remainder and moments go on; None before the first. Raises
     CorruptStore."""
     if previous == ZERO_DIGEST:
         return None

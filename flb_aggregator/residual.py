@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flb import moments
 from flb.aggregation.mean import weighted_sum
 from flb.delta import Float32, add_step, exact_in_float64, mean
 from flb.errors import Refused
@@ -24,17 +25,27 @@ from flb_aggregator.encoded_step import Down, Write
 from flb_aggregator.files import Files
 from flb_aggregator.in_order import in_order
 from flb_aggregator.module_stack import Module, Round, at_rank
+from flb_aggregator.moments import RunOptimizer
 from flb_aggregator.product import Made
 from flb_aggregator.spans import PIECE
 
 
 def combine(
-    spec: RunSpec, step: Step, weights: Sequence[int], files: Files, write: Write, threads: int, to: Down | None
+    spec: RunSpec,
+    step: Step,
+    weights: Sequence[int],
+    files: Files,
+    write: Write,
+    threads: int,
+    to: Down | None,
+    optimizer: RunOptimizer,
 ) -> Gap:
     """Write the adapter of rank r + r': number 0 of `files` is the base, then one update for each of `weights`. Returns how
     far it is from the ideal mean."""
     if to is not None:
         raise Refused("a residual changes in ranks that no update sends", "set run.down to f32")
+    if optimizer.optimizer.moments:
+        raise Refused("a residual goes with the mean of the factors, which moments change", "choose sgd")
     write(container.adapter_header(at_rank(spec.tensors, spec.lora.r + spec.lora.residual_rank)))
     held = Round(spec, step, weights, files, spec.server_optimizer.learning_rate)
     gaps: list[Gap] = []
@@ -79,6 +90,7 @@ def averager(held: Round) -> Callable[[Sequence[Float32]], Float32]:
     narrow = exact_in_float64(denominator, ring.value_bound, ring.fraction_bits)
     sum_type: type[Any] = np.float64 if narrow else np.int64
     total, scaled = np.empty(PIECE, dtype=sum_type), np.empty(PIECE, dtype=sum_type)
+    constants, nothing = moments.constants_of(held.spec, 0.0), np.empty((PIECE, 0))
 
     def blocks(parts: Sequence[Float32], start: int, count: int) -> Iterator[tuple[int, NDArray[Any]]]:
         for weight, part in zip(held.weights, parts, strict=True):
@@ -93,7 +105,7 @@ def averager(held: Round) -> Callable[[Sequence[Float32]], Float32]:
             block = flat[start : start + PIECE]
             weighted_sum(blocks(parts[1:], start, block.size), total[: block.size])
             averaged = mean(total[: block.size], denominator, ring.fraction_bits)
-            block[:] = add_step(block, sgd.step(averaged, held.spec.server_optimizer.learning_rate))
+            block[:] = add_step(block, sgd.step(averaged, nothing[: block.size], constants))
         return after
 
     return average

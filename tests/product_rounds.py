@@ -14,6 +14,7 @@ from flb.store import BlobStore
 from flb.types import Step, TensorSpec
 from flb.wire import container
 from flb_aggregator.module_stack import A, B, update_form
+from flb_aggregator.moments import Moments
 from flb_aggregator.pipeline import Input, combine
 from flb_aggregator.publish import make_adapter_zero
 from tests.coded import decoded
@@ -68,9 +69,14 @@ class Played:
 
     def combined(self, threads: int = 2) -> bytes:
         """The next adapter's bytes."""
-        out = bytearray()
-        combine(self.spec, Step(1), self.base, self.inputs, out.extend, threads)
-        return bytes(out)
+        return self.stepped(None, Step(1), threads)[0]
+
+    def stepped(self, state: bytes | None, step: Step, threads: int = 2) -> tuple[bytes, bytes]:
+        """The next adapter and moments of a step, from the moments that the step before left."""
+        out, left = bytearray(), bytearray()
+        kept = Moments(write_blob(self.folder, state) if state else None, left.extend)
+        combine(self.spec, step, self.base, self.inputs, out.extend, threads, moments=kept)
+        return bytes(out), bytes(left)
 
     def before(self, module: str) -> tuple[np.ndarray, np.ndarray]:
         """B and A of the base in float64."""

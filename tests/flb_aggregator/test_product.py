@@ -12,6 +12,7 @@ import safetensors.numpy
 from flb.admission import check_update
 from flb.errors import CorruptStore, NotFinite, Refused, ValueTooLarge
 from flb.lora import adapter_zero
+from flb.spec import RunSpec
 from flb.types import Step, TensorSpec
 from flb_aggregator.encoded_step import Down
 from flb_aggregator.module_stack import A, B, modules
@@ -125,6 +126,54 @@ def test_combine__aligned__same_product_nearer_to_the_adapter_before(tmp_path: P
             return float(sum(np.linalg.norm(held[module + f] - before[module + f]) ** 2 for f in (A, B)))
 
         assert away(turned) <= away(plain) + 1e-9
+
+
+def with_optimizer(spec: RunSpec, **settings: object) -> RunSpec:
+    return dataclasses.replace(spec, server_optimizer=dataclasses.replace(spec.server_optimizer, **settings))  # type: ignore[arg-type]
+
+
+def test_combine__momentum_of_zero__is_the_aligned_adapter(tmp_path: Path) -> None:
+    aligned = product_spec(align=True)
+    first = Played(aligned, tmp_path / "first").combined()
+    plain = Played(aligned, tmp_path / "plain", base=first).combined()
+    still = with_optimizer(aligned, name="momentum", momentum=0.0)
+    begun = Played(still, tmp_path / "begun").stepped(None, Step(1))
+    moved = Played(still, tmp_path / "moved", base=first).stepped(begun[1], Step(2))
+    assert begun[0] == first, "B was zero: the adapter is set"
+    for module in MODULES:
+        assert np.allclose(product_of(moved[0], module), product_of(plain, module), rtol=0, atol=1e-7)
+
+
+def test_combine__momentum__carries_the_step_before_but_never_the_jump_from_adapter_zero(tmp_path: Path) -> None:
+    spec = with_optimizer(product_spec(align=True), name="momentum", momentum=0.5)
+    first, left = Played(spec, tmp_path / "first").stepped(None, Step(1))
+    head = 8 + int.from_bytes(left[:8], "little")
+    assert not any(left[head:]), "moments begin with the second step"
+    second, left = Played(spec, tmp_path / "second", base=first).stepped(left, Step(2))
+    moved = safetensors.numpy.load(second)
+    moments = safetensors.numpy.load(left)
+    for name, before in safetensors.numpy.load(first).items():
+        assert np.allclose(moments[name][..., 0], moved[name].astype(np.float64) - before, rtol=0, atol=1e-7)
+    played = Played(spec, tmp_path / "third", base=second)
+    third = safetensors.numpy.load(played.stepped(left, Step(3))[0])
+    target = safetensors.numpy.load(Played(product_spec(align=True), tmp_path / "target", base=second).combined())
+    for name, wanted in target.items():
+        assert np.allclose(third[name], wanted + 0.5 * moments[name][..., 0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["nesterov", "adagrad", "adam", "yogi"])
+def test_combine__every_optimizer__steps_from_its_moments_alike_in_any_threads(name: str, tmp_path: Path) -> None:
+    spec = with_optimizer(product_spec(align=True), name=name, learning_rate=1e-3)
+    first, left = Played(spec, tmp_path / "first").stepped(None, Step(1))
+    played = Played(spec, tmp_path / "second", base=first)
+    one, two = played.stepped(left, Step(2), threads=1), played.stepped(left, Step(2), threads=2)
+    assert one == two and one[0] != first and one[1] != left
+
+
+def test_combine__moments_without_alignment__are_refused(tmp_path: Path) -> None:
+    played = Played(with_optimizer(product_spec(), name="momentum"), tmp_path)
+    with pytest.raises(Refused, match="moments mean nothing"):
+        played.combined()
 
 
 def test_combine__encoded_step__is_refused(tmp_path: Path) -> None:

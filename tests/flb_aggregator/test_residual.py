@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mode factors with a residual from files: the trained part bit for bit, the frozen part adds what it misses."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -66,3 +67,10 @@ def test_combine__encoded_step__is_refused(tmp_path: Path) -> None:
     to = Down(DOMAIN.run, bytes(32), None, lambda data: None, lambda data: None)  # type: ignore[arg-type]
     with pytest.raises(Refused, match="residual"):
         combine(played.spec, Step(1), played.base, played.inputs, lambda data: None, to=to)
+
+
+def test_combine__optimizer_with_moments__is_refused(tmp_path: Path) -> None:
+    spec = product_spec("factors", residual_rank=2)
+    adam = dataclasses.replace(spec, server_optimizer=dataclasses.replace(spec.server_optimizer, name="adam"))
+    with pytest.raises(Refused, match="moments"):
+        Played(adam, tmp_path).combined()

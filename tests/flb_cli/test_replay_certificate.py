@@ -22,15 +22,25 @@ from tests.sim import DOMAIN
 
 pytestmark = pytest.mark.e2e
 
+
+def optimized(name: str) -> RunSpec:
+    """A run whose server optimizer keeps moments."""
+    spec = product_spec(align=True)
+    settings = dataclasses.replace(spec.server_optimizer, name=name, learning_rate=0.5 if name == "momentum" else 1e-3)
+    return dataclasses.replace(spec, server_optimizer=settings)
+
+
 SPECS: dict[str, Callable[[], RunSpec]] = {
     "product": product_spec,
     "energy": lambda: product_spec(energy=0.5),
     "aligned": lambda: product_spec(align=True),
+    "momentum": lambda: optimized("momentum"),
+    "adam": lambda: optimized("adam"),
     "residual": lambda: product_spec("factors", residual_rank=2),
 }
 
 
-@pytest.fixture(params=["product", "energy", "aligned", "residual"])
+@pytest.fixture(params=list(SPECS))
 def served(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Served]:
     """Two sealed rounds of a run of three steps."""
     with serve(tmp_path / "aggregator", SPECS[request.param]()) as running:
@@ -138,4 +148,35 @@ def test_replay__adapter_cannot_be_seen__is_partial(served: Served) -> None:
     hidden = served.daemon.view.rolls[1].adapter_digest
     report = replayed(served, hidden=frozenset({hidden}))
     assert report.verdict == "partial"
-    assert "round 2: its adapter cannot be seen, not certified" in report.unchecked
+    assert "round 2: its adapter or optimizer state cannot be seen, not certified" in report.unchecked
+
+
+def test_replay__other_moments__fail(tmp_path: Path) -> None:
+    with serve(tmp_path / "aggregator", optimized("momentum")) as served:
+        for _ in range(2):
+            seal(served, tmp_path)
+        blobs, roll = served.daemon.blobs, served.daemon.view.rolls[1]
+        made = records.decode(blobs.get(roll.record_digest))
+        state = bytearray(blobs.get(made.optimizer_state))
+        state[-8:] = np.float64(1.0).tobytes()
+        for lie in (bytes(state), bytes(state[:-8]), bytes(state) + bytes(8), blobs.get(made.adapter)):
+            record = blobs.put(records.encode(dataclasses.replace(made, optimizer_state=blobs.put(lie))))
+            events = [
+                dataclasses.replace(event, record_digest=record)
+                if isinstance(event, chain.ChainRoundRolled) and event.round == 2
+                else event
+                for event in served.registry.events
+            ]
+            report = replayed(served, events)
+            assert report.verdict == "fail"
+            assert (2, "the published optimizer state is not what the admitted updates make") in [
+                (finding.round, finding.what) for finding in report.findings
+            ]
+        none = blobs.put(records.encode(dataclasses.replace(made, optimizer_state=Digest(bytes(32)))))
+        events = [
+            dataclasses.replace(event, record_digest=none)
+            if isinstance(event, chain.ChainRoundRolled) and event.round == 2
+            else event
+            for event in served.registry.events
+        ]
+        assert any("optimizer state" in finding.what for finding in replayed(served, events).findings)
