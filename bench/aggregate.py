@@ -26,8 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.payload import MIB_OF_32_LAYERS, llama_8b_r16
-from bench.peers.payload import RANK
+from bench.payload import MIB_OF_32_LAYERS, RANK, llama_8b_r16
 from flb.admission import in_file_order, layout_of, update_metadata
 from flb.codec import CODINGS, Raw, dither
 from flb.spec import RunSpec, decode
