@@ -72,6 +72,7 @@ class Simulation:
         engine.on_node = lambda opening, node: self.view.turn(opening.step, node.number)
         engine.on_round = lambda line: self.sealed(model, aggregator, line)
         engine.run()
+        aggregator.spool.folder.rmdir()
         result = self.result(spec, engine)
         write_atomic(self.folder / "report.json", json.dumps(result, indent=2).encode() + b"\n")
         return {name: value for name, value in result.items() if name not in ("lines", "rejections")}
