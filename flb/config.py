@@ -212,6 +212,13 @@ AT_LEAST_ZERO = (
 )  # fmt: skip
 """Numbers that must not be negative."""
 
+AT_MOST = {
+    "lora.r": 2**16, "lora.alpha": 2**20, "training.learning_rate": 1e3, "training.fedprox_mu": 1e6,
+    "training.dpo_beta": 1e3, "run.server_optimizer.learning_rate": 1e3,
+}  # fmt: skip
+"""What no training comes near to; far beyond it float32 overflows, and libraries end in an error of their own. A node
+holds run specs against it too (`flb_node.bounds`)."""
+
 AMOUNTS = ("run.payout.per_round",)
 """Amounts of a token, below 2^256; every other whole number is below 2^32."""
 
