@@ -117,3 +117,19 @@ def test_simulate__bad_input__one_sentence_before_anything_is_made(
     exit_code, told = run(capsys, "simulate", "--config", str(path), *arguments)
     assert exit_code == told["exit_code"] and told["code"] == code and words in told["error"]
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "lora.target_modules=[nothing]"], "matches no layer"),
+        (["--set", "training.objective=dpo"], "has no rejected answer"),
+    ],
+)
+def test_simulate__run_that_cannot_be__leaves_no_folder(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    out = tmp_path / "run"
+    code, told = run(capsys, "simulate", "--config", str(config), "--out", str(out), *arguments)
+    assert code == told["exit_code"] != 0 and words in told["error"] and not out.exists()
