@@ -81,7 +81,9 @@ class Daemon:
         self.prepare()
         self.view = self.chain.view()
         if not self.view.finished:
-            self.learn()  # before joining, and before the run has started
+            if self.spec is None:
+                self.entrance.knock(self.view)
+                self.learn()  # before joining, and before the run has started
             if not self.entrance.enter(self.view, self.relay):
                 self.status("joining")
                 self.wait()
