@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from flb.errors import Refused
 from flb.lora.layout import adapter_tensors, module_names, resolve
+from flb.lora.stack import check_bound
 from flb.records import RING
 from flb.spec import (
     VERSION,
@@ -20,7 +21,7 @@ from flb.spec import (
     TrainingSpec,
     check,
 )
-from flb.types import TensorSpec
+from flb.types import LoraMode, TensorSpec
 
 FRACTION_BITS = 32
 """F of docs/arithmetic.md 1."""
@@ -93,6 +94,8 @@ def make_spec(
         salt=salt,
     )
     check(spec)
+    if spec.lora_mode is LoraMode.STACK:
+        check_bound(lora, rounds.steps, rounds.max_cohort)
     return spec
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flb import payouts, records, scoring
+from flb.admission import rank_of_size
 from flb.errors import BadMessage, CorruptStore
 from flb.records import Closing, Record, Roll
 from flb.spec import RunSpec
@@ -30,7 +31,10 @@ def make(
     adapters: Path,
 ) -> Roll:
     """Combine, publish, record; `previous` is the last sealed round's record, zero for none. Raises CorruptStore."""
-    inputs = [Input(admitted.weight, blobs.path(admitted.manifest.digest)) for admitted in closing.admitted]
+    inputs = [
+        Input(item.weight, blobs.path(item.manifest.digest), rank_of_size(spec, opening.step, item.manifest.size))
+        for item in closing.admitted
+    ]
     before = record_before(previous, blobs)
     remainder = blobs.path(before.remainder) if before is not None and spec.encodes_steps else None
     standings = payouts.after(

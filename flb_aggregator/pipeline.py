@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flb.spec import RunSpec
 from flb.types import LoraMode, Step
-from flb_aggregator import linear
+from flb_aggregator import linear, stack
 from flb_aggregator.encoded_step import Down, Write
 from flb_aggregator.files import Files
 from flb_aggregator.reweigh import integer_weights
@@ -23,6 +23,7 @@ COMBINE: dict[LoraMode, Combine] = {
     LoraMode.FACTORS: linear.combine,
     LoraMode.ALTERNATE: linear.combine,
     LoraMode.FREEZE_A: linear.combine,
+    LoraMode.STACK: stack.combine,
 }
 """By what is averaged."""
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from flb import audit, records
 from flb import events as chain
 from flb import spec as specs
-from flb.admission import check_update
+from flb.adapter_blob import form_of
+from flb.admission import check_update, rank_of_size
 from flb.audit import Finding
 from flb.errors import FLBError
 from flb.events import ChainEvent
@@ -24,7 +25,6 @@ from flb.roster import RunView, fold
 from flb.spec import RunSpec
 from flb.store import BlobStore, digest_of_file
 from flb.types import ZERO_DIGEST, Admitted, Digest, Domain, Round, Step
-from flb.wire import container
 from flb_aggregator.outcome import Blobs, blobs_of
 from flb_aggregator.pipeline import Input
 from flb_aggregator.publish import make_adapter_zero
@@ -198,7 +198,10 @@ def check_round(
     updates = [path for path in paths if path is not None]
     altered = list(check_updates(record.closing.admitted, updates, spec, opened.step, number))
     try:
-        inputs = [Input(a.weight, p) for a, p in zip(record.closing.admitted, updates, strict=True)]
+        inputs = [
+            Input(item.weight, path, rank_of_size(spec, opened.step, item.manifest.size))
+            for item, path in zip(record.closing.admitted, updates, strict=True)
+        ]
         made = blobs_of(spec, domain.run, opened.step, opened.base, base, state, inputs, scratch)
     except FLBError as error:
         report.findings += altered or [Finding(error.what, number)]
@@ -266,12 +269,12 @@ def compare_step(record: Record, blobs: Blobs, number: Round, fetch: Fetch) -> I
 
 
 def first_tensor(one: Path, other: Path, spec: RunSpec) -> str | None:
-    """Name of the first tensor in which two adapter files differ; `header` before the data."""
-    start = len(container.adapter_header(spec.tensors))
+    """Name of the first tensor in which two adapter files differ; `header` before the data. `one` was made here."""
     with one.open("rb") as left, other.open("rb") as right:
-        if left.read(start) != right.read(start):
+        form = form_of(spec, left.read)
+        if form.header != right.read(len(form.header)):
             return "header"
-        for tensor in spec.tensors:
+        for tensor in form.tensors:
             if left.read(4 * tensor.size) != right.read(4 * tensor.size):
                 return tensor.name
     return None

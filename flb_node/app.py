@@ -35,7 +35,7 @@ from flb_node import commitment, data, dataset_source, evaluation, packing, remo
 from flb_node.daemon import Daemon
 from flb_node.entrance import Entrance
 from flb_node.evaluation import Evaluation, HeldOut
-from flb_node.pipeline import Tensors, Train
+from flb_node.pipeline import Tensors, Train, node_rank
 from flb_node.progress import ERASE
 from flb_node.status import StatusFile
 from flb_node.threads import configure_threads
@@ -199,6 +199,7 @@ def build(
         log=log,
         poll_seconds=poll_seconds(rpc.url),
         keep_steps=config.client.keep_steps,
+        rank=config.client.rank,
         evaluation=measured,
     )
 
@@ -229,6 +230,7 @@ def make_trainer(
 ) -> Train:
     """Check the base model, load it once, and return the function that trains a step; `ending` ends what it starts."""
     packing.check(config.training.packing, config.client.processes, spec.training.objective)
+    rank = node_rank(spec.lora, config.client.rank)
     path = require(config.model.model_path, "model.model_path", "name the folder of the base model")
     base_model.check(path, spec.base)
     tokens.check_context(path, spec.training.max_length)
@@ -244,7 +246,7 @@ def make_trainer(
         trainer.load, path, spec.lora, spec.tensors, device_map=config.model.device_map, dtype=config.model.dtype,
         seed=spec.training.seed, bits=config.model.quantization, checkpointing=config.training.gradient_checkpointing,
         runs_code=runs_code, chat_template=config.dataset.chat_template,
-        cache=TokenCache(config.client.workdir / "tokens", tokenizer_digest(path)), packing=config.training.packing,
+        cache=TokenCache(config.client.workdir / "tokens", tokenizer_digest(path)), packing=config.training.packing, rank=rank,
     )  # fmt: skip
     if config.client.processes > 1:
         together = ranks.start(load_here, config.client.processes, spec.training, examples)

@@ -60,6 +60,7 @@ class Daemon:
     poll_seconds: float
     evaluation: Evaluation | NoEvaluation = field(default_factory=NoEvaluation)
     keep_steps: int | None = None  # `client.keep_steps`
+    rank: int | None = None  # `client.rank`
     view: RunView = field(default_factory=RunView)
     spec: RunSpec | None = None
     train: Train | None = None
@@ -218,17 +219,9 @@ class Daemon:
         self.status("downloading", round=number, step=step)
         self.fetch(base, spec)
         return pipeline.seal_update(
-            spec,
-            step,
-            base,
-            run=self.domain.run,
-            node=self.node,
-            secret=self.secret,
-            blobs=self.blobs,
-            folder=self.folder,
-            train=self.train,
-            confirm=confirm,
-        )
+            spec, step, base, run=self.domain.run, node=self.node, secret=self.secret, blobs=self.blobs,
+            folder=self.folder, train=self.train, confirm=confirm, rank=self.rank,
+        )  # fmt: skip
 
     def deliver(self, opening: Opening, sealed: Sealed, spec: RunSpec) -> tuple[Receipt, bytes]:
         """Sign for this opening and send until there is a receipt, a refusal, or another round."""
