@@ -17,6 +17,7 @@ from flb.merkle import updates_root
 from flb.payouts import Standing
 from flb.records import Record, Roll
 from flb.roster import OpenRound, draw, quorum, roster_root
+from flb.server_optimizer import OPTIMIZERS
 from flb.spec import RunSpec
 from flb.types import ZERO_DIGEST, Address, Admitted, Digest, Domain, Opening, Round
 
@@ -108,6 +109,9 @@ def check_record(
     for name in ("down", "remainder"):
         if (getattr(record, name) != ZERO_DIGEST) != spec.encodes_steps:
             yield Finding(f"the record's {name} does not fit a run with down: {spec.down}", opening.round)
+    optimizer = spec.server_optimizer.name
+    if (record.optimizer_state != ZERO_DIGEST) != (OPTIMIZERS[optimizer].moments > 0):
+        yield Finding(f"the record's optimizer_state does not fit the server optimizer {optimizer}", opening.round)
     admitted = record.closing.admitted
     if updates_root(records.update_leaves(record.closing)) != rolled.updates_root:
         yield Finding("the updates root on chain does not follow from the record's updates", opening.round)

@@ -48,9 +48,9 @@ def check(spec: RunSpec) -> None:
         raise Refused(f"codec {spec.codec!r} is unknown", "choose f32, bf16, mxint8 or mxint4")
     if spec.down not in DOWN:
         raise Refused(f"down {spec.down!r} is unknown", "choose f32 or mxint8")
-    reach = abs(spec.server_optimizer.learning_rate) * ring.value_bound
-    if spec.encodes_steps and not reach <= LARGEST_STEP:
-        raise Refused(f"a step may reach {reach:g}, which down: {spec.down} cannot encode", "lower the learning rate")
+    reached = reach(spec.server_optimizer, ring.value_bound, ring.fraction_bits)
+    if spec.encodes_steps and not reached <= LARGEST_STEP:
+        raise Refused(f"a step may reach {reached:g}, which down: {spec.down} cannot encode", "lower the learning rate")
     if spec.lora.mode not in set(LoraMode):
         raise Refused(f"LoRA mode {spec.lora.mode!r} is unknown", f"choose {one_of(tuple(LoraMode))}")
     check_lora(spec.lora)
@@ -113,6 +113,14 @@ def check_server_optimizer(optimizer: ServerOptimizerSpec) -> None:
     for name in ("learning_rate", "tau", "tau_scale"):
         if not 0 <= (value := getattr(optimizer, name)) < math.inf:
             raise Refused(f"server_optimizer.{name} is {value}", "choose a number of at least 0")
+
+
+def reach(optimizer: ServerOptimizerSpec, value_bound: int, fraction_bits: int) -> float:
+    """Largest size of a value of a step, for means of at most `value_bound`: |m| is at most that of undamped momentum,
+    value_bound / (1 - β), and √v + τ is at least τ. The least τ that is chosen by itself is 2^-fraction_bits."""
+    divisor = {"momentum": 1 - optimizer.momentum, "nesterov": 1 - optimizer.momentum}
+    least = min(1.0, optimizer.tau or 2.0**-fraction_bits) if optimizer.name in ("adagrad", "adam", "yogi") else 1.0
+    return optimizer.learning_rate * value_bound / divisor.get(optimizer.name, 1.0) / least
 
 
 def one_of(words: tuple[str, ...]) -> str:

@@ -17,28 +17,38 @@ from flb.aggregation.mean import weighted_sum
 from flb.delta import Float64, add_step, exact_in_float64, mean, round_to_ring
 from flb.down import state_header
 from flb.errors import BadContainer, CorruptStore
-from flb.server_optimizer import sgd
+from flb.server_optimizer.tau import square_sum
 from flb.spec import RunSpec
 from flb.types import Step, TensorSpec
 from flb.wire import container
 from flb_aggregator.encoded_step import Down, Encoder, StepWriter, Write
 from flb_aggregator.files import Files
 from flb_aggregator.in_order import in_order
+from flb_aggregator.moments import RunOptimizer
 from flb_aggregator.spans import PIECE, SPAN, Made, Span, spans
 
 
 def combine(
-    spec: RunSpec, step: Step, weights: Sequence[int], files: Files, write: Write, threads: int, to: Down | None
+    spec: RunSpec,
+    step: Step,
+    weights: Sequence[int],
+    files: Files,
+    write: Write,
+    threads: int,
+    to: Down | None,
+    optimizer: RunOptimizer,
 ) -> None:
     """Write the adapter: number 0 of `files` is the base, then one update for each of `weights`, then the remainder that
     the step before left, where there is one."""
     header = container.adapter_header(spec.tensors)
     write(header)
-    combined = Combiner(spec, step, weights, files, len(header), to)
+    combined = Combiner(spec, step, weights, files, len(header), optimizer, to)
+    optimizer.begin(lambda: combined.first_mean(threads))
     encoded = StepWriter(spec, step, to) if to is not None else None
 
     def write_made(made: Made) -> None:
         write(made.adapter)
+        optimizer.write(made.moments)
         if encoded is not None:
             encoded.take(made)
 
@@ -55,9 +65,11 @@ class Combiner:
         weights: Sequence[int],
         files: Files,
         adapter_start: int,
+        optimizer: RunOptimizer,
         to: Down | None = None,
     ) -> None:
         self.spec, self.step, self.weights, self.files, self.adapter_start = spec, step, weights, files, adapter_start
+        self.optimizer = optimizer
         self.to, self.state_start = to, len(state_header(spec, Step(step - 1)))
         if to is not None and to.state is not None:
             self.check_state(to.state)
@@ -70,26 +82,55 @@ class Combiner:
     def worker(self) -> Callable[[Span], Made]:
         """A function that combines one span, with buffers of its own; the bytes are valid until its next call."""
         encoder = Encoder(self.to.run, self.step, self.layout, self.read_state) if self.to is not None else None
-        made = np.empty(SPAN, dtype="<f4")
-        total, scaled = np.empty(PIECE, dtype=self.sum_type), np.empty(PIECE, dtype=self.sum_type)
-        reader = BlockReader(self.layout, PIECE)
+        made, optimizer, averager = np.empty(SPAN, dtype="<f4"), self.optimizer.worker(), self.averager()
 
         def combine_span(span: Span) -> Made:
             after = made[: span.count]
             self.files.fill(0, self.adapter_start + 4 * span.position, after.data.cast("B"))
             if encoder is not None:
                 encoder.begin(span)
+            optimizer.begin(span)
             if span.tensor.name in self.numbers:
                 for start in range(0, span.count, PIECE):
                     block = after[start : start + PIECE]
-                    first, count = span.start + start, block.size
-                    weighted_sum(self.blocks(reader, span.tensor, first, scaled[:count]), total[:count])
-                    stepped = self.stepped(total[:count])
+                    stepped = optimizer.step(start, averager(span, start, block.size))
                     block[:] = add_step(block, stepped if encoder is None else encoder.encode(start, stepped))
             adapter = after.data.cast("B")
-            return Made(span, adapter) if encoder is None else encoder.made(adapter)
+            result = Made(span, adapter) if encoder is None else encoder.made(adapter)
+            return result._replace(moments=optimizer.made())
 
         return combine_span
+
+    def averager(self) -> Callable[[Span, int, int], Float64]:
+        """The mean of a piece of a span that the step sends, from its first element and number of elements on; with buffers
+        of its own."""
+        total, scaled = np.empty(PIECE, dtype=self.sum_type), np.empty(PIECE, dtype=self.sum_type)
+        reader = BlockReader(self.layout, PIECE)
+
+        def average(span: Span, start: int, count: int) -> Float64:
+            first = span.start + start
+            weighted_sum(self.blocks(reader, span.tensor, first, scaled[:count]), total[:count])
+            return mean(total[:count], self.denominator, self.spec.ring.fraction_bits)
+
+        return average
+
+    def first_mean(self, threads: int) -> tuple[int, int]:
+        """Σ r² of the mean, and the number of its elements: a pass over the updates of its own."""
+        sent = [span for span in spans(self.spec.tensors) if span.tensor.name in self.numbers]
+        squares: list[int] = []
+
+        def worker() -> Callable[[Span], int]:
+            averager = self.averager()
+
+            def squares_of(span: Span) -> int:
+                pieces = range(0, span.count, PIECE)
+                means = (averager(span, start, min(PIECE, span.count - start)) for start in pieces)
+                return sum(square_sum(averaged, self.spec.ring.norm_bound) for averaged in means)
+
+            return squares_of
+
+        in_order(sent, worker, squares.append, threads)
+        return sum(squares), sum(span.count for span in sent)
 
     def blocks(
         self, reader: BlockReader, tensor: TensorSpec, start: int, scaled: NDArray[Any]
@@ -105,11 +146,6 @@ class Combiner:
             round_to_ring(values, self.spec.ring.fraction_bits, out=values)
             np.copyto(scaled, values, casting="unsafe")
             yield weight, scaled
-
-    def stepped(self, total: NDArray[Any]) -> Float64:
-        """What a block of the adapter moves by, from Σ w·q."""
-        averaged = mean(total, self.denominator, self.spec.ring.fraction_bits)
-        return sgd.step(averaged, self.spec.server_optimizer.learning_rate)
 
     def read_state(self, span: Span, part: memoryview) -> None:
         """What the step before left of a span, in float32; nothing before the first step."""

@@ -1,21 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a closed round comes to, on disk: the adapter, its folder, the encoded step with its remainder, the record.
+"""What a closed round comes to, on disk: the adapter, its folder, the encoded step with its remainder, the optimizer's
+moments, the record.
 
 Pure in its inputs: called again after a restart it writes the same bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from flb import payouts, records, scoring
+from flb import moments, payouts, records, scoring
 from flb.admission import rank_of_size
 from flb.errors import BadMessage, CorruptStore
 from flb.records import Closing, Record, Roll
 from flb.spec import RunSpec
-from flb.store import BlobStore
+from flb.store import BlobStore, BlobWriter
 from flb.types import ZERO_DIGEST, Address, Digest, Domain, Opening, Step
-from flb_aggregator.encoded_step import Down
+from flb_aggregator.encoded_step import Down, Write
+from flb_aggregator.moments import Moments
 from flb_aggregator.pipeline import Input, combine
 from flb_aggregator.publish import publish_folder
 
@@ -36,11 +40,11 @@ def make(
         for item in closing.admitted
     ]
     before = record_before(previous, blobs)
-    remainder = blobs.path(before.remainder) if before is not None and spec.encodes_steps else None
+    left = left_by(before, blobs.path)
     standings = payouts.after(
         before.standings if before is not None else (), scoring.of_round(closing.admitted, spec), spec.scoring.payout
     )
-    made = blobs_of(spec, domain.run, opening.step, opening.base, blobs.path(opening.base), remainder, inputs, blobs)
+    made = blobs_of(spec, domain.run, opening.step, opening.base, blobs.path(opening.base), left, inputs, blobs)
     publish_folder(adapters, spec, opening.step, blobs, made.adapter)
     record = records.make(
         domain, spec_digest, opening, previous, closing, made.adapter, made.optimizer_state, made.down, made.remainder,
@@ -62,28 +66,50 @@ class Blobs:
     remainder: Digest = ZERO_DIGEST
 
 
+class Left(NamedTuple):
+    """Files that the step before left to this one; None for what there is not, and before the first step."""
+
+    remainder: Path | None = None
+    optimizer_state: Path | None = None
+
+
+def left_by(before: Record | None, path: Callable[[Digest], Path]) -> Left:
+    """What the round of a record left, None before the first; `path` says where a blob is."""
+    if before is None:
+        return Left()
+    digests = (before.remainder, before.optimizer_state)
+    return Left(*(path(digest) if digest != ZERO_DIGEST else None for digest in digests))
+
+
 def blobs_of(
     spec: RunSpec,
     run: Address,
     step: Step,
     base: Digest,
     base_path: Path,
-    remainder: Path | None,
+    left: Left,
     inputs: Sequence[Input],
     blobs: BlobStore,
 ) -> Blobs:
-    """Write what a step makes. `remainder` is what encoding the step before left."""
-    with blobs.writer() as out:
-        if not spec.encodes_steps:
-            combine(spec, step, base_path, inputs, out.write)
-            return Blobs(out.commit())
-        with blobs.writer() as step_out, blobs.writer() as left:
-            combine(spec, step, base_path, inputs, out.write, to=Down(run, base, remainder, step_out.write, left.write))
-            return Blobs(out.commit(), down=step_out.commit(), remainder=left.commit())
+    """Write what a step makes, from what the step before left."""
+    made: dict[str, BlobWriter] = {}
+    with ExitStack() as stack:
+
+        def writer(name: str) -> Write:
+            made[name] = stack.enter_context(blobs.writer())
+            return made[name].write
+
+        write, to, kept = writer("adapter"), None, None
+        if spec.encodes_steps:
+            to = Down(run, base, left.remainder, writer("down"), writer("remainder"))
+        if moments.keeps_moments(spec):
+            kept = Moments(left.optimizer_state, writer("optimizer_state"))
+        combine(spec, step, base_path, inputs, write, to=to, moments=kept)
+        return Blobs(**{name: blob.commit() for name, blob in made.items()})
 
 
 def record_before(previous: Digest, blobs: BlobStore) -> Record | None:
-    """The record of the last sealed round, whose standings and remainder go on; None before the first. Raises
+    """The record of the last sealed round, whose standings, remainder and moments go on; None before the first. Raises
     CorruptStore."""
     if previous == ZERO_DIGEST:
         return None

@@ -15,9 +15,10 @@ from flb.types import LoraMode, Step
 from flb_aggregator import linear, stack
 from flb_aggregator.encoded_step import Down, Write
 from flb_aggregator.files import Files
+from flb_aggregator.moments import Moments, RunOptimizer, optimizing
 from flb_aggregator.reweigh import integer_weights
 
-Combine = Callable[[RunSpec, Step, Sequence[int], Files, Write, int, Down | None], None]
+Combine = Callable[[RunSpec, Step, Sequence[int], Files, Write, int, Down | None, RunOptimizer], None]
 
 COMBINE: dict[LoraMode, Combine] = {
     LoraMode.FACTORS: linear.combine,
@@ -45,14 +46,18 @@ def combine(
     write: Write,
     threads: int | None = None,
     to: Down | None = None,
+    moments: Moments | None = None,
 ) -> None:
     """Write the adapter that `step` makes from `base` and `inputs` (in order of node address).
 
     `write` gets the bytes in order, one call at a time, from several threads: `threads`, or one for each core, at
-    most two. So do the writers of `to`, with which the adapter moves by the encoded step. Raises CorruptStore where a
+    most two. So do the writers of `to`, with which the adapter moves by the encoded step, and that of `moments`, which
+    an optimizer that keeps some must have. Raises CorruptStore where a
     blob that was checked before is shorter now.
     """
     remainder = [to.state] if to is not None and to.state is not None else []
     with Files([base, *(item.path for item in inputs), *remainder]) as files:
         weights = integer_weights(spec, step, [item.weight for item in inputs], files)
-        COMBINE[spec.lora_mode](spec, step, weights, files, write, threads or min(2, os.cpu_count() or 1), to)
+        threads = threads or min(2, os.cpu_count() or 1)
+        with optimizing(spec, step, moments) as optimizer:
+            COMBINE[spec.lora_mode](spec, step, weights, files, write, threads, to, optimizer)

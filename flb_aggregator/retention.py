@@ -2,10 +2,10 @@
 """Which blobs an aggregator still needs, and the deletion of the others.
 
 Needed for good: the spec, every adapter and every record. Updates of a sealed round are needed to recompute it, so
-they stay as long as the policy says (`server.keep_updates`; null keeps all), and with them the encoded step and the
-remainder, if there are any; those of the last sealed round always stay, since the next one starts from them. Updates of the open round stay whatever the
-policy says, as do those of rounds whose roll the chain does not show yet. Everything else is left over: updates of void
-rounds, of openings that a reorg undid, of lost races.
+they stay as long as the policy says (`server.keep_updates`; null keeps all), and with them the encoded step, the
+remainder and the optimizer's moments, if there are any; those of the last sealed round always stay, since the next one
+starts from them. Updates of the open round stay whatever the policy says, as do those of rounds whose roll the chain
+does not show yet. Everything else is left over: updates of void rounds, of openings that a reorg undid, of lost races.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -24,14 +24,14 @@ UpdatesOf = Callable[[Digest], Iterable[Digest]]
 
 def needed(view: RunView, state: State, updates_of: UpdatesOf, keep: int | None, step_of: UpdatesOf) -> set[Digest]:
     """Digests that must stay. `view` holds under the run's confirmations, so what it shows is not undone.
-    `step_of` names the encoded step and the remainder of a record."""
+    `step_of` names the encoded step, the remainder and the moments of a record."""
     found = {view.spec, view.adapter, *(opened.base for opened in view.openings.values())}
     kept = view.rolls if keep is None else view.rolls[max(0, len(view.rolls) - keep) :]
     for roll in view.rolls:
         found |= {roll.record_digest, roll.adapter_digest}
     for roll in kept:
         found |= {*updates_of(roll.record_digest), *step_of(roll.record_digest)}
-    if keep is not None and len(view.rolls) > keep:  # so that the round before the first kept one gives its remainder
+    if keep is not None and len(view.rolls) > keep:  # the round before the first kept one gives remainder, moments
         found |= set(step_of(view.rolls[-keep - 1].record_digest))
     found |= set(_of_works(view, state, step_of))
     return found

@@ -168,7 +168,7 @@ class Service(pb_grpc.AggregatorServiceServicer):
         ahead: tuple[Digest, ...] = ()
         if daemon.ahead is not None:  # announced, so open; the chain's own view lists it later
             record = daemon.ahead_record
-            ahead = (daemon.ahead.base, record, *listing.of_step(daemon.blobs, record))
+            ahead = (daemon.ahead.base, record, *listing.left_to(member, daemon.blobs, record, daemon.spec))
         may = digest in ahead or listing.listed(digest, daemon.spec, daemon.view, daemon.blobs, member)
         if not may or not daemon.blobs.has(digest):
             raise NotListed("no such blob for this caller", "ask for what the chain or GetRoundAudit lists")

@@ -35,13 +35,15 @@ class Span:
 
 class Made(NamedTuple):
     """Bytes that one span came to, valid until its thread's next one: of the adapter; where the step travels encoded
-    also of the remainder and, in a tensor that the step sends, of the step's integers and scales."""
+    also of the remainder and, in a tensor that the step sends, of the step's integers and scales; of the server
+    optimizer's moments where it keeps some."""
 
     span: Span
     adapter: memoryview
     remainder: memoryview = NOTHING
     whole: memoryview = NOTHING
     scales: memoryview = NOTHING
+    moments: memoryview = NOTHING
 
 
 def spans(tensors: Sequence[TensorSpec]) -> Iterator[Span]:

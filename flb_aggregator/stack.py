@@ -21,13 +21,15 @@ from flb.errors import BadContainer, CorruptStore, Refused
 from flb.lora import adapter_zero
 from flb.lora.shape import A
 from flb.lora.stack import kept_rank
-from flb.server_optimizer import sgd
+from flb.moments import constants_of
+from flb.server_optimizer import OPTIMIZERS, apply
 from flb.spec import RunSpec
 from flb.types import Step, TensorSpec
 from flb.wire import container
 from flb_aggregator.encoded_step import Down, Write
 from flb_aggregator.files import Files
 from flb_aggregator.in_order import in_order
+from flb_aggregator.moments import RunOptimizer
 from flb_aggregator.spans import SPAN
 
 RESTORE = "restore the blob from another copy"
@@ -55,15 +57,27 @@ class Piece:
 
 
 def combine(
-    spec: RunSpec, step: Step, weights: Sequence[int], files: Files, write: Write, threads: int, to: Down | None
+    spec: RunSpec,
+    step: Step,
+    weights: Sequence[int],
+    files: Files,
+    write: Write,
+    threads: int,
+    to: Down | None,
+    optimizer: RunOptimizer,
 ) -> None:
     """Write the adapter: number 0 of `files` is the base, then one update for each of `weights`.
 
-    Raises Refused where the rank would pass the run's bound or steps travel encoded, CorruptStore for a blob that is
-    not what it was.
+    Raises Refused where the rank would pass the run's bound, for an optimizer with moments and for encoded steps,
+    CorruptStore for a blob that is not what it was.
     """
     if to is not None:
         raise Refused("an encoded step cannot make an adapter of a larger rank", "set run.down to f32 in mode stack")
+    if optimizer.optimizer.moments:
+        raise Refused(
+            f"server optimizer {spec.server_optimizer.name} keeps moments, and mode stack begins anew in every step",
+            "set run.server_optimizer.name to sgd",
+        )
     base = form_of_base(spec, files)
     updates = updates_of(spec, step, weights, files)
     kept = kept_rank(base.rank, step) if updates else base.rank
@@ -113,6 +127,7 @@ class Stacker:
     ) -> None:
         self.spec, self.step, self.files, self.base, self.kept = spec, step, files, base, kept
         self.updates, self.denominator = updates, denominator
+        self.constants = constants_of(spec, 0.0)
         self.rank = kept + sum(update.rank for update in updates)
         self.form = form_at(spec, self.rank)
         self.rows = max(1, SPAN // self.rank // GROUP) * GROUP
@@ -182,7 +197,7 @@ class Stacker:
         weighted = moved.astype(kind)
         weighted *= kind(weight)
         averaged = mean(weighted, self.denominator, ring.fraction_bits)
-        return sgd.step(averaged, self.spec.server_optimizer.learning_rate)
+        return apply(OPTIMIZERS["sgd"], averaged, np.empty((averaged.size, 0)), self.constants)
 
     def ring_values(self, reader: BlockReader, update: Update, tensor: int, start: int, count: int) -> Float32:
         """Elements of one update's tensor as integers in float32: the reader's scratch."""

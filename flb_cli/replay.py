@@ -25,9 +25,10 @@ from flb.roster import RunView, fold
 from flb.spec import RunSpec
 from flb.store import BlobStore, digest_of_file
 from flb.types import ZERO_DIGEST, Admitted, Digest, Domain, Round, Step
-from flb_aggregator.outcome import Blobs, blobs_of
+from flb_aggregator.outcome import Blobs, Left, blobs_of
 from flb_aggregator.pipeline import Input
 from flb_aggregator.publish import make_adapter_zero
+from flb_cli.replay_left import left_before
 
 Fetch = Callable[[Digest], Path | None]
 """The file of a blob, whatever its bytes; None where it cannot be seen."""
@@ -80,12 +81,11 @@ def replay(
     with tempfile.TemporaryDirectory(prefix="flb-verify-") as folder:
         scratch = BlobStore(Path(folder))
         check_adapter_zero(spec, events, scratch, report)
-        before = Before(ZERO_DIGEST, ZERO_DIGEST, ())
+        before = Before(ZERO_DIGEST, None, ())
         for rolled in view.rolls:
             progress(f"round {rolled.round}")
             record = check_round(rolled, before, spec, view, events, domain, fetch, scratch, report)
-            left, standings = (record.remainder, record.standings) if record else (ZERO_DIGEST, None)
-            before = Before(rolled.record_digest, left, standings)
+            before = Before(rolled.record_digest, record, record.standings if record else None)
     sealed = len(view.rolls)
     if not report.findings:
         report.proved.append(f"the hash chain of {sealed} sealed rounds follows from the registry's events")
@@ -120,11 +120,11 @@ def aggregator_of(events: Sequence[ChainEvent], number: Round) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What a round starts from: digest of the record of the last sealed round, the remainder that it names, and its
-    standings, None where it cannot be seen."""
+    """What a round starts from: digest of the record of the last sealed round, the record, and its standings; None where
+    they cannot be seen."""
 
     previous: Digest
-    left: Digest
+    record: Record | None
     standings: tuple[Standing, ...] | None
 
 
@@ -142,7 +142,6 @@ def check_round(
     """One sealed round: record, scores, updates, adapter, and the encoded step with its remainder where the run has
     them. Returns the record, None where it cannot be told."""
     number = rolled.round
-    previous, left = before.previous, before.left
     opened = view.openings.get(number)
     if opened is None:
         report.findings.append(Finding("the events do not hold the opening of this round", number))
@@ -167,7 +166,7 @@ def check_round(
             record,
             rolled,
             opened,
-            previous=previous,
+            previous=before.previous,
             spec=spec,
             spec_digest=view.spec,
             domain=domain,
@@ -180,21 +179,24 @@ def check_round(
         report.unchecked.append(f"round {number}: the record before cannot be seen, scores and payouts not recomputed")
     line["scored"] = before.standings is not None and not wrong
     line["updates"] = len(record.closing.admitted)
-    base = scratch.path(opened.base) if scratch.has(opened.base) else fetch(opened.base)
+
+    def seen(digest: Digest) -> Path | None:
+        return scratch.path(digest) if scratch.has(digest) else fetch(digest)
+
+    base = seen(opened.base)
     paths = [fetch(item.manifest.digest) for item in record.closing.admitted]
     if base is None or any(path is None for path in paths):
         hidden = sum(path is None for path in paths)
         report.unchecked.append(f"round {number}: {hidden} of {len(paths)} updates cannot be seen, not recomputed")
         return record
-    state = None
-    if spec.encodes_steps and previous != ZERO_DIGEST:
-        state = scratch.path(left) if scratch.has(left) else fetch(left)
-        if state is None:
-            report.unchecked.append(f"round {number}: the remainder of the step before cannot be seen, not recomputed")
-            return record
-        if digest_of_file(state) != left:
-            report.findings.append(Finding("the remainder that it starts from differs from the record before", number))
-            return record
+
+    left = (
+        Left()
+        if before.previous == ZERO_DIGEST
+        else left_before(before.record, spec, number, seen, report.unchecked, report.findings)
+    )
+    if left is None:
+        return record
     updates = [path for path in paths if path is not None]
     altered = list(check_updates(record.closing.admitted, updates, spec, opened.step, number))
     try:
@@ -202,7 +204,7 @@ def check_round(
             Input(item.weight, path, rank_of_size(spec, opened.step, item.manifest.size))
             for item, path in zip(record.closing.admitted, updates, strict=True)
         ]
-        made = blobs_of(spec, domain.run, opened.step, opened.base, base, state, inputs, scratch)
+        made = blobs_of(spec, domain.run, opened.step, opened.base, base, left, inputs, scratch)
     except FLBError as error:
         report.findings += altered or [Finding(error.what, number)]
         return record

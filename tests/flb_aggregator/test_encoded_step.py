@@ -14,7 +14,7 @@ from flb.spec import RunSpec
 from flb.store import BlobStore
 from flb.types import Address, Codec, Digest, Step, TensorSpec
 from flb_aggregator.encoded_step import Down
-from flb_aggregator.outcome import blobs_of
+from flb_aggregator.outcome import Left, blobs_of
 from flb_aggregator.pipeline import Input, combine
 from flb_aggregator.publish import make_adapter_zero
 from tests.coded import decoded
@@ -45,7 +45,7 @@ def steps(spec: RunSpec, folder: Path, count: int) -> list[tuple[Digest, Digest,
     for number in range(1, count + 1):
         state = store.path(made[-1][1]) if made else None
         items = inputs(spec, number, folder / "updates", adapter)
-        blobs = blobs_of(spec, RUN, Step(number), adapter, store.path(adapter), state, items, store)
+        blobs = blobs_of(spec, RUN, Step(number), adapter, store.path(adapter), Left(state), items, store)
         made.append((blobs.adapter, blobs.remainder, blobs.down))
         adapter = made[-1][0]
     return made
@@ -109,7 +109,7 @@ def test_combine__remainder_of_another_step__is_refused(tmp_path: Path) -> None:
     items = inputs(spec, 3, tmp_path / "updates", adapter)
     for wrong in (state, step, adapter):
         with pytest.raises(CorruptStore, match="is not what the step before left"):
-            blobs_of(spec, RUN, Step(3), adapter, store.path(adapter), store.path(wrong), items, store)
+            blobs_of(spec, RUN, Step(3), adapter, store.path(adapter), Left(store.path(wrong)), items, store)
 
 
 def test_blobs_of__adapter_travels_whole__makes_no_step_and_no_remainder(tmp_path: Path) -> None:
