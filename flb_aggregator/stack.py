@@ -30,6 +30,7 @@ from flb_aggregator.encoded_step import Down, Write
 from flb_aggregator.files import Files
 from flb_aggregator.in_order import in_order
 from flb_aggregator.moments import RunOptimizer
+from flb_aggregator.reweigh import Counted
 from flb_aggregator.spans import SPAN
 
 RESTORE = "restore the blob from another copy"
@@ -59,35 +60,37 @@ class Piece:
 def combine(
     spec: RunSpec,
     step: Step,
-    weights: Sequence[int],
+    counted: Counted,
     files: Files,
     write: Write,
     threads: int,
     to: Down | None,
     optimizer: RunOptimizer,
 ) -> None:
-    """Write the adapter: number 0 of `files` is the base, then one update for each of `weights`.
+    """Write the adapter: number 0 of `files` is the base, then come the updates of `counted`.
 
-    Raises Refused where the rank would pass the run's bound, for an optimizer with moments and for encoded steps,
-    CorruptStore for a blob that is not what it was.
+    Raises Refused where the rank would pass the run's bound, for a rule without weights, an optimizer with moments and
+    encoded steps; CorruptStore for a blob that is not what it was.
     """
     if to is not None:
         raise Refused("an encoded step cannot make an adapter of a larger rank", "set run.down to f32 in mode stack")
+    if counted.kept is not None:
+        raise Refused(f"rule {spec.aggregation.rule} gives no update a weight, and mode stack needs one", "choose mean")
     if optimizer.optimizer.moments:
         raise Refused(
             f"server optimizer {spec.server_optimizer.name} keeps moments, and mode stack begins anew in every step",
             "set run.server_optimizer.name to sgd",
         )
     base = form_of_base(spec, files)
-    updates = updates_of(spec, step, weights, files)
-    kept = kept_rank(base.rank, step) if updates else base.rank
+    updates = updates_of(spec, step, counted.weights, files)
+    kept = kept_rank(base.rank, step)
     rank = kept + sum(update.rank for update in updates)
-    if updates and rank > spec.lora.max_rank:
+    if rank > spec.lora.max_rank:
         raise Refused(
             f"step {step} would grow the adapter to rank {rank}, lora.max_rank is {spec.lora.max_rank}",
             "make the run with a larger lora.max_rank",
         )
-    stacker = Stacker(spec, step, files, base, kept, updates, sum(update.weight for update in updates))
+    stacker = Stacker(spec, step, files, base, kept, updates, counted.denominator)
     write(stacker.form.header)
     in_order(list(stacker.pieces()), stacker.worker, write, threads)
 
@@ -191,7 +194,7 @@ class Stacker:
             column += update.rank
 
     def shared(self, moved: Float32, weight: int) -> NDArray[np.float64]:
-        """w·q / Σw · 2^-F times the learning rate, in the order of docs/arithmetic.md 1."""
+        """w·q / D · 2^-F times the learning rate, in the order of docs/arithmetic.md 1."""
         ring = self.spec.ring
         kind: type[Any] = np.float64 if exact_in_float64(weight, ring.value_bound, ring.fraction_bits) else np.int64
         weighted = moved.astype(kind)

@@ -17,12 +17,13 @@ from flb.codec import CODINGS, Raw, dither
 from flb.errors import BadContainer, CorruptStore, Refused, TooLarge
 from flb.lora import adapter_zero
 from flb.lora.shape import at_rank
-from flb.spec import RunSpec
+from flb.spec import AggregationSpec, RunSpec, ServerOptimizerSpec
 from flb.store import BlobStore
 from flb.types import Digest, Member, Step, TensorSpec
 from flb.wire import container
 from flb_aggregator import stack
 from flb_aggregator.encoded_step import Down
+from flb_aggregator.moments import Moments
 from flb_aggregator.pipeline import Input, combine
 from flb_aggregator.publish import make_adapter_zero
 from tests.coded import decoded
@@ -177,7 +178,6 @@ def test_combine__weight_zero__leaves_no_trace(tmp_path: Path) -> None:
     assert made(spec, 2, base, [items[0], replace(items[1], weight=0), items[2]]) == made(
         spec, 2, base, [items[0], items[2]]
     )
-    assert made(spec, 2, base, [replace(item, weight=0) for item in items]) == first
 
 
 def test_combine__one_node__is_its_own_adapter(tmp_path: Path) -> None:
@@ -201,6 +201,17 @@ def test_combine__encoded_steps__are_refused(tmp_path: Path) -> None:
     to = Down(DOMAIN.run, Digest(bytes(32)), None, lambda data: None, lambda data: None)
     with pytest.raises(Refused, match="set run.down to f32"):
         combine(spec, Step(2), write_blob(tmp_path, first), items, lambda data: None, 1, to)
+
+
+def test_combine__a_rule_without_weights_or_an_optimizer_with_moments__is_refused(tmp_path: Path) -> None:
+    spec = spec_of()
+    first, _, _, items = rounds(spec, tmp_path)
+    base = write_blob(tmp_path, first)
+    with pytest.raises(Refused, match="median gives no update a weight"):
+        made(replace(spec, aggregation=AggregationSpec("median", weights="equal")), 2, base, items)
+    adam = replace(spec, server_optimizer=ServerOptimizerSpec("adam", 1.0))
+    with pytest.raises(Refused, match="adam keeps moments.*set run.server_optimizer.name to sgd"):
+        combine(adam, Step(1), base, items, lambda data: None, 1, moments=Moments(None, lambda data: None))
 
 
 @pytest.mark.parametrize("what", ["base", "cut", "header"])
