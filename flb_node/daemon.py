@@ -52,6 +52,7 @@ class Daemon:
     check: Callable[[RunSpec], None] = lambda spec: None  # raises Fatal for a run in which this node is of no use
     evaluation: Evaluation | NoEvaluation = field(default_factory=NoEvaluation)
     keep_steps: int | None = None  # `client.keep_steps`
+    rank: int | None = None  # `client.rank`
     view: RunView = field(default_factory=RunView)
     spec: RunSpec | None = None
     train: Train | None = None
@@ -231,7 +232,7 @@ class Daemon:
         self.fetch(base, spec)
         return pipeline.seal_update(
             spec, step, base, run=self.domain.run, node=self.node, secret=self.secret, blobs=self.blobs,
-            folder=self.folder, train=self.train, confirm=confirm,
+            folder=self.folder, train=self.train, confirm=confirm, rank=self.rank,
         )  # fmt: skip
 
     def deliver(self, opening: Opening, sealed: Sealed, spec: RunSpec) -> tuple[Receipt, bytes]:
