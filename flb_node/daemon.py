@@ -148,8 +148,8 @@ class Daemon:
     def learn(self) -> RunSpec:
         """The run spec, fetched once; while the run goes on it is checked first that this node can take part.
 
-        Raises Unavailable without an aggregator, Impostor for another spec than the contract names, and what `check`
-        raises.
+        Raises Unavailable without an aggregator, Impostor for another spec than the contract names, Refused for choices
+        that do not go together, and what `check` raises.
         """
         if self.spec is None:
             started = self.view.spec != ZERO_DIGEST
