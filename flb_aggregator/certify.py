@@ -5,7 +5,7 @@ Who verifies computes the singular values anew from the updates, and accepts fac
 product of their rank (`flb.lora.certificate`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from flb_aggregator.files import Files
 from flb_aggregator.in_order import in_order
 from flb_aggregator.module_stack import AdapterFile, Module, Round, Stack, modules
 from flb_aggregator.residual import averager
+from flb_aggregator.reweigh import Counted
 
 SAME = 1e-3
 """Relative distance of factors and of moments that two machines may have."""
@@ -40,11 +41,11 @@ def bit_exact(spec: RunSpec) -> bool:
     return spec.lora_mode != LoraMode.PRODUCT and not spec.lora.residual_rank
 
 
-def certify(spec: RunSpec, step: Step, weights: Sequence[int], files: Files, threads: int) -> tuple[list[str], Gap]:
+def certify(spec: RunSpec, step: Step, counted: Counted, files: Files, threads: int) -> tuple[list[str], Gap]:
     """Names of the modules that fail, and the gap of the step: number 0 of `files` is the base, then one update for each of
     `weights`, last the published adapter. Raises CorruptStore where that is no adapter of this step."""
-    held = Round(spec, step, weights, files, spec.server_optimizer.learning_rate)
-    published = AdapterFile(spec, files, len(weights) + 1)
+    held = Round(spec, step, counted, files, spec.server_optimizer.learning_rate)
+    published = AdapterFile(spec, files, counted.updates + 1)
     check_form(published, spec)
     judged: list[Judged] = []
     judge = with_residual if spec.lora.residual_rank else in_product

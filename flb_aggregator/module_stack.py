@@ -19,6 +19,7 @@ from flb.spec import RunSpec
 from flb.types import Step, TensorSpec
 from flb.wire import container
 from flb_aggregator.files import Files
+from flb_aggregator.reweigh import Counted
 from flb_aggregator.spans import PIECE
 
 A, B = ".lora_A.weight", ".lora_B.weight"
@@ -87,12 +88,17 @@ class Round:
     `rate` multiplies the shares. Updates of weight 0 are not read. Raises CorruptStore for a file of another size.
     """
 
-    def __init__(self, spec: RunSpec, step: Step, weights: Sequence[int], files: Files, rate: float = 1.0) -> None:
+    def __init__(self, spec: RunSpec, step: Step, counted: Counted, files: Files, rate: float = 1.0) -> None:
         self.spec, self.files, self.r = spec, files, spec.lora.r
+        if counted.kept is not None:
+            raise Refused(
+                f"{spec.aggregation.rule} looks at each coordinate alone, which product space has not",
+                "choose a rule that weighs whole updates, or lora.mode freeze_a",
+            )
         self.modules = modules(spec.tensors)
         forms = {form.size: (rank, form) for rank in spec.lora.node_ranks for form in (update_form(spec, step, rank),)}
         self.updates: list[Update] = []
-        for file, weight in enumerate(weights, start=1):
+        for file, weight in enumerate(counted.weights, start=1):
             if weight:
                 size = files.paths[file].stat().st_size
                 if size not in forms:
@@ -104,8 +110,9 @@ class Round:
                 f"the round's updates have {directions} directions, product space takes {MOST_DIRECTIONS}",
                 "lower run.max_cohort or lora.r for the next run",
             )
-        self.weights = [weight for weight in weights if weight]
-        self.taken: list[Float64] = mean_product.shares(self.weights, [u.rank for u in self.updates], self.r, rate)
+        self.weights, self.denominator = [weight for weight in counted.weights if weight], counted.denominator
+        ranks = [update.rank for update in self.updates]
+        self.taken: list[Float64] = mean_product.shares(self.weights, ranks, self.r, rate, self.denominator)
         self.base = AdapterFile(spec, files, 0)
 
     def loader(self) -> Callable[[Module], Stack]:

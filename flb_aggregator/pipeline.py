@@ -17,9 +17,9 @@ from flb_aggregator import certify, gaps, linear, product, residual
 from flb_aggregator.encoded_step import Down, Write
 from flb_aggregator.files import Files
 from flb_aggregator.moments import Moments, RunOptimizer, optimizing
-from flb_aggregator.reweigh import integer_weights
+from flb_aggregator.reweigh import Counted, reweigh
 
-Combine = Callable[[RunSpec, Step, Sequence[int], Files, Write, int, Down | None, RunOptimizer], Gap | None]
+Combine = Callable[[RunSpec, Step, Counted, Files, Write, int, Down | None, RunOptimizer], Gap | None]
 
 COMBINE: dict[LoraMode, Combine] = {
     LoraMode.FACTORS: linear.combine,
@@ -28,10 +28,6 @@ COMBINE: dict[LoraMode, Combine] = {
     LoraMode.PRODUCT: product.combine,
 }
 """By what is averaged."""
-
-
-COORDINATE_RULES = ("median", "trimmed_mean")
-"""They have no weights to average products with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,33 +48,28 @@ def combine(
     threads: int | None = None,
     to: Down | None = None,
     moments: Moments | None = None,
-) -> Gap | None:
+    report: Callable[[Gap], None] | None = None,
+) -> None:
     """Write the adapter that `step` makes from `base` and `inputs` (in order of node address).
 
     `write` gets the bytes in order, one call at a time, from several threads: `threads`, or one for each core, at
     most two. So do the writers of `to`, with which the adapter moves by the encoded step, and that of `moments`, which
     an optimizer that keeps some must have. Raises CorruptStore where a blob that was checked before is shorter now.
-    Modes that work in product space return how far they are from its mean.
+    `report` gets how far the adapter is from the mean of the products, in modes that average both factors.
     """
     remainder = [to.state] if to is not None and to.state is not None else []
     with Files([base, *(item.path for item in inputs), *remainder]) as files:
-        weights = integer_weights(spec, step, [item.weight for item in inputs], files)
+        threads = threads or cores()
+        counted = reweigh(spec, step, [item.weight for item in inputs], files, threads)
         how = residual.combine if spec.lora.residual_rank else COMBINE[spec.lora_mode]
         with optimizing(spec, step, moments) as optimizer:
-            return how(spec, step, weights, files, write, threads or cores(), to, optimizer)
-
-
-def measure_gap(
-    spec: RunSpec, step: Step, base: Path, inputs: Sequence[Input], threads: int | None = None
-) -> Gap | None:
-    """How far the mean of each factor on its own is from the mean of the products; None where one factor is the same for
-    all, so that the two are one, for rules that take no mean, and for cohorts too large to tell."""
-    averaged = spec.lora_mode == LoraMode.FACTORS and spec.aggregation.rule not in COORDINATE_RULES
-    if not averaged or not gaps.measurable(spec, len(inputs)):
-        return None
-    with Files([base, *(item.path for item in inputs)]) as files:
-        weights = integer_weights(spec, step, [item.weight for item in inputs], files)
-        return gaps.measure(spec, step, weights, files, threads or cores())
+            gap = how(spec, step, counted, files, write, threads, to, optimizer)
+        if report is None:
+            return
+        if gap is None and spec.lora_mode == LoraMode.FACTORS and gaps.measurable(spec, counted):
+            gap = gaps.measure(spec, step, counted, files, threads)
+        if gap is not None:
+            report(gap)
 
 
 def certify_adapter(
@@ -92,8 +83,9 @@ def certify_adapter(
     """Check an adapter that no other machine makes bit for bit: the modules that fail, and how far it is from the mean of
     the products. Raises CorruptStore where `published` is no adapter of this step."""
     with Files([base, *(item.path for item in inputs), published]) as files:
-        weights = integer_weights(spec, step, [item.weight for item in inputs], files)
-        return certify.certify(spec, step, weights, files, threads or cores())
+        threads = threads or cores()
+        counted = reweigh(spec, step, [item.weight for item in inputs], files, threads)
+        return certify.certify(spec, step, counted, files, threads)
 
 
 def cores() -> int:

@@ -8,7 +8,7 @@ basis is the one nearest to the adapter before, so that the difference of two ad
 optimizer that keeps moments may take it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -28,6 +28,7 @@ from flb_aggregator.in_order import in_order
 from flb_aggregator.linear import Combiner
 from flb_aggregator.module_stack import Module, Round
 from flb_aggregator.moments import RunOptimizer, SpanOptimizer
+from flb_aggregator.reweigh import Counted
 from flb_aggregator.spans import PIECE, spans
 
 
@@ -44,14 +45,14 @@ class Made(NamedTuple):
 def combine(
     spec: RunSpec,
     step: Step,
-    weights: Sequence[int],
+    counted: Counted,
     files: Files,
     write: Write,
     threads: int,
     to: Down | None,
     optimizer: RunOptimizer,
 ) -> Gap:
-    """Write the adapter: number 0 of `files` is the base, then one update for each of `weights`. Returns how far it is from
+    """Write the adapter: number 0 of `files` is the base, then one update for each of `counted`. Returns how far it is from
     the ideal mean."""
     if to is not None:
         raise Refused("mode product turns the adapter, which no encoded step can", "set run.down to f32")
@@ -60,8 +61,8 @@ def combine(
         raise Refused("mode product turns the adapter, so its moments mean nothing", "set lora.align, or choose sgd")
     header = container.adapter_header(spec.tensors)
     write(header)
-    optimizer.begin(lambda: Combiner(spec, step, weights, files, len(header), optimizer).first_mean(threads))
-    held = Round(spec, step, weights, files, 1.0 if kept else spec.server_optimizer.learning_rate)
+    optimizer.begin(lambda: Combiner(spec, step, counted, files, len(header), optimizer).first_mean(threads))
+    held = Round(spec, step, counted, files, 1.0 if kept else spec.server_optimizer.learning_rate)
     gaps: list[Gap] = []
 
     def write_made(made: Made) -> None:

@@ -27,27 +27,28 @@ from flb_aggregator.in_order import in_order
 from flb_aggregator.module_stack import Module, Round, at_rank
 from flb_aggregator.moments import RunOptimizer
 from flb_aggregator.product import Made
+from flb_aggregator.reweigh import Counted
 from flb_aggregator.spans import PIECE
 
 
 def combine(
     spec: RunSpec,
     step: Step,
-    weights: Sequence[int],
+    counted: Counted,
     files: Files,
     write: Write,
     threads: int,
     to: Down | None,
     optimizer: RunOptimizer,
 ) -> Gap:
-    """Write the adapter of rank r + r': number 0 of `files` is the base, then one update for each of `weights`. Returns how
+    """Write the adapter of rank r + r': number 0 of `files` is the base, then one update for each of `counted`. Returns how
     far it is from the ideal mean."""
     if to is not None:
         raise Refused("a residual changes in ranks that no update sends", "set run.down to f32")
     if optimizer.optimizer.moments:
         raise Refused("a residual goes with the mean of the factors, which moments change", "choose sgd")
     write(container.adapter_header(at_rank(spec.tensors, spec.lora.r + spec.lora.residual_rank)))
-    held = Round(spec, step, weights, files, spec.server_optimizer.learning_rate)
+    held = Round(spec, step, counted, files, spec.server_optimizer.learning_rate)
     gaps: list[Gap] = []
 
     def write_made(made: Made) -> None:
@@ -86,7 +87,7 @@ def worker(held: Round) -> Callable[[Module], Made]:
 def averager(held: Round) -> Callable[[Sequence[Float32]], Float32]:
     """A function from a factor before and its updates, as a stack has them, to that factor's mean: the very numbers of
     `flb_aggregator.linear`."""
-    ring, denominator = held.spec.ring, sum(held.weights)
+    ring, denominator = held.spec.ring, held.denominator
     narrow = exact_in_float64(denominator, ring.value_bound, ring.fraction_bits)
     sum_type: type[Any] = np.float64 if narrow else np.int64
     total, scaled = np.empty(PIECE, dtype=sum_type), np.empty(PIECE, dtype=sum_type)

@@ -16,6 +16,7 @@ from flb.spec import RunSpec
 from flb.types import Address, Digest
 
 if TYPE_CHECKING:
+    from flb.chain.outbox import Outbox
     from flb.chain.rpc import Rpc
 
 COMPARED_BLOCKS = 8
@@ -61,15 +62,18 @@ class Deployed:
 def run(arguments: argparse.Namespace) -> int:
     """Deploy and print the address."""
     from flb import keystore
+    from flb.chain.rpc import connect
     from flb.config_file import load
     from flb_cli.account import open_key
+    from flb_cli.sending import sending
 
     config = load(arguments.config)
     owner = open_key(arguments.keystore, arguments.password_file, "owner")
     aggregator = keystore.stored_address(
         require(config.server.keystore, "server.keystore", "make one with flb account new")
     )
-    deployed = deploy(config, owner, aggregator, test_token=arguments.test_token)
+    with sending(connect(config.chain.rpc), owner) as sender:
+        deployed = deploy(config, owner, aggregator, test_token=arguments.test_token, outbox=sender.outbox)
     address = "0x" + deployed.run.hex()
     if arguments.json:
         print(json.dumps({"run": address, "chain_id": deployed.chain_id, "spec": deployed.spec_digest.hex(),
@@ -87,6 +91,7 @@ def make_spec(config: Config, folder: Path) -> RunSpec:
     from flb import spec as specs
     from flb.store import BlobStore
     from flb_aggregator.publish import make_adapter_zero
+    from flb_cli.deploy_progress import salt_of
 
     path = require(config.model.model_path, "model.model_path", "name the folder of the base model")
     names, tensors = planner.plan_tensors(
@@ -120,7 +125,7 @@ def make_spec(config: Config, folder: Path) -> RunSpec:
         weight_cap=run.weight_cap,
         norm=None if run.norm_bound == "auto" else int(run.norm_bound),
         open_membership=run.membership == "open",
-        salt=secrets.token_hex(32),
+        salt=salt_of(folder) or secrets.token_hex(32),
     )
 
 
@@ -173,16 +178,21 @@ def deploy(
     aggregator: Address,
     plan: Callable[[Config, Path], RunSpec] = make_spec,
     test_token: int = 0,
+    outbox: "Outbox | None" = None,
 ) -> Deployed:
     """Write the work folder, deploy factory and run, and note where they are; `plan` makes the spec. With `test_token`
-    the run pays with a new test token, and holds so much of it."""
+    the run pays with a new test token, and holds so much of it. `outbox` holds the owner's transactions, by default in
+    memory; a deployment that was killed goes on where it was."""
     from flb import spec as specs
     from flb.chain.deploy import Settings, create_run, deploy_factory
+    from flb.chain.outbox import Outbox
+    from flb.chain.payout_calls import deploy_test_token
     from flb.chain.rpc import connect
     from flb.chain.sender import Sender
     from flb.errors import NotAllowedHere
     from flb.store import write_atomic
     from flb_cli import deploy_pay
+    from flb_cli.deploy_progress import Progress
 
     folder = config.server.workdir
     folder.mkdir(parents=True, exist_ok=True)
@@ -195,9 +205,16 @@ def deploy(
     refuse_foreseen_draw(rpc, spec.rounds.fraction)
     encoded = spec.encode()
     write_atomic(folder / "spec.json", encoded)
-    sender = Sender(rpc, owner)
-    factory = Address(bytes.fromhex(config.chain.factory[2:])) if config.chain.factory else deploy_factory(sender)
-    digest, token = specs.digest_of(encoded), deploy_pay.token(pay, sender)
+    sender = Sender(rpc, owner, outbox=outbox or Outbox())
+    progress = Progress(folder, rpc, sender.address)
+    if config.chain.factory:
+        factory = Address(bytes.fromhex(config.chain.factory[2:]))
+    else:
+        factory, _ = progress.once("factory", "", lambda: (deploy_factory(sender), {}))
+    token = pay.token
+    if token is None:
+        token, _ = progress.once("token", "", lambda: (deploy_test_token(sender), {}))
+    digest = specs.digest_of(encoded)
     settings = Settings(
         digest,
         Digest(bytes.fromhex(spec.adapter)),
@@ -211,15 +228,21 @@ def deploy(
         token=token,
         payout_delay_seconds=pay.delay_seconds,
     )
-    run_address, mined = create_run(sender, factory, settings)
+
+    def create() -> tuple[Address, dict[str, int]]:
+        address, mined = create_run(sender, factory, settings)
+        return address, {"block": mined.block.number, "gas": mined.gas_used}
+
+    run_address, facts = progress.once("run", f"0x{factory.hex()} {settings}", create)
     deploy_pay.fund(pay, sender, token, run_address, test_token)
     note = {
         "run": "0x" + run_address.hex(),
         "factory": "0x" + factory.hex(),
         "chain_id": chain_id,
-        "deploy_block": mined.block.number,
+        "deploy_block": facts["block"],
         "rpc": config.chain.rpc,
         "spec": digest.hex(),
     }
     write_atomic(folder / "run.json", json.dumps(note, indent=2).encode())
-    return Deployed(run_address, chain_id, mined.block.number, spec, digest, mined.gas_used, token)
+    progress.end()
+    return Deployed(run_address, chain_id, facts["block"], spec, digest, facts["gas"], token)
