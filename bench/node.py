@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a node takes next to a bare trl SFTTrainer, on the demo's model, text and settings: time, start, memory.
 
-    python -m bench.node [--json] [--cache DIR] [--threads T] [--dtype float32|bfloat16] [--repeats N] [--steps S]
+    python -m bench.node [--json] [--cache DIR | --base DIR] [--threads T] [--dtype float32|bfloat16] [--repeats N]
+        [--steps S]
 
 A plain SFTTrainer, as trl's manual has it, and the node's `train()` take turns in one process on the same examples,
 and change who begins; figures are medians over the repeats. Memory is the kernel's peak of a process of its own for
@@ -67,6 +68,7 @@ def main() -> int:
     """Measure and print; exit code 1 if a target is missed."""
     parser = argparse.ArgumentParser(description="The node's time and memory next to trl's own.")
     parser.add_argument("--cache", type=Path, default=cache_folder(), help="where the base model is kept")
+    parser.add_argument("--base", type=Path, help="folder of another base model")
     parser.add_argument("--threads", type=int, help="compute threads (default: all cores)")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--repeats", type=int, default=4)
@@ -110,7 +112,7 @@ def main() -> int:
 
 
 def _task(options: argparse.Namespace) -> Task:
-    base = demo_base.ensure(options.cache, lambda text: print(text, file=sys.stderr))
+    base = options.base or demo_base.ensure(options.cache, lambda text: print(text, file=sys.stderr))
     with tempfile.TemporaryDirectory() as folder:
         demo_corpus.write(Path(folder), 3)
         examples = data.read(Path(folder) / "node-1.jsonl")

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from flb.dataset_config import DatasetConfig
 from flb.errors import ConfigError
 from flb.method_config import AggregationConfig, LoraConfig, ServerOptimizerConfig, TrainingConfig, setting
+from flb.partition_config import PartitionConfig
 
 
 def text_of(item: "Field[Any]") -> str:
@@ -178,8 +179,9 @@ class Config:
         None, "this node's data: a .jsonl, .json, .csv or .parquet file, a folder of them, or owner/name on the Hub"
     )
     dataset: DatasetConfig = setting(DatasetConfig, "")
-    num_clients: int | None = setting(None, "for flb simulate, which is not in this version")
-    chain_record: bool = setting(True, "for flb simulate; the daemons always use the chain")
+    num_clients: int | None = setting(None, "for flb simulate: how many nodes it makes, all in one process")
+    partition: PartitionConfig = setting(PartitionConfig, "")
+    chain_record: bool = setting(True, "for flb simulate, which needs false; the daemons always use the chain")
     lora: LoraConfig = setting(LoraConfig, "")
     training: TrainingConfig = setting(TrainingConfig, "")
     run: RunConfig = setting(RunConfig, "")
@@ -189,13 +191,12 @@ class Config:
 
 
 NOT_YET = {
-    "num_clients": (None, "num_clients belongs to flb simulate, which is not in this version; set num_clients: null"),
     "client.local_dp": (False, "local privacy is not in this version; set client.local_dp: false"),
 }
 """Keys whose feature is not there yet, with the one value that is allowed: refused by name, never ignored."""
 
 POSITIVE = (
-    "lora.r", "lora.alpha", "training.local_steps", "training.batch_size", "training.max_length",
+    "num_clients", "lora.r", "lora.alpha", "training.local_steps", "training.batch_size", "training.max_length",
     "run.steps", "run.round_seconds", "run.min_nodes", "run.weight_cap", "run.max_cohort", "run.value_bound",
     "client.threads", "client.processes", "client.nodes_on_this_machine", "client.keep_steps", "client.eval_examples",
     "server.keep_updates",
@@ -203,13 +204,20 @@ POSITIVE = (
 """Numbers that must be at least 1."""
 
 AT_LEAST_ZERO = (
-    "training.seed", "training.local_epochs", "training.warmup_steps", "training.fedprox_mu", "run.confirmations", "run.grace_seconds", "run.min_round_seconds", "run.payout.per_round",
+    "partition.seed", "training.seed", "training.local_epochs", "training.warmup_steps", "training.fedprox_mu", "run.confirmations", "run.grace_seconds", "run.min_round_seconds", "run.payout.per_round",
     "run.payout.delay_seconds", "server.relay.daily_gas",
     "server.relay.joins_per_prefix_per_day", "server.relay.batch_seconds", "lora.residual_rank", "lora.max_rank",
     "run.aggregation.byzantine", "run.aggregation.neighbours", "run.aggregation.selected",
     "run.aggregation.iterations", "run.aggregation.radius", "run.aggregation.bucket",
 )  # fmt: skip
 """Numbers that must not be negative."""
+
+AT_MOST = {
+    "lora.r": 2**16, "lora.alpha": 2**20, "training.learning_rate": 1e3, "training.fedprox_mu": 1e6,
+    "training.dpo_beta": 1e3, "run.server_optimizer.learning_rate": 1e3,
+}  # fmt: skip
+"""What no training comes near to; far beyond it float32 overflows, and libraries end in an error of their own. A node
+holds run specs against it too (`flb_node.bounds`)."""
 
 AMOUNTS = ("run.payout.per_round",)
 """Amounts of a token, below 2^256; every other whole number is below 2^32."""
@@ -223,7 +231,9 @@ def require(value: Any, key: str, why: str) -> Any:
 
 
 def refuse_off_chain(config: Config) -> None:
-    """The daemons always use the chain. Raises ConfigError for `chain_record: false`."""
+    """The daemons always use the chain. Raises ConfigError for `chain_record: false` and for `num_clients`."""
+    if config.num_clients is not None:
+        raise ConfigError("num_clients is for flb simulate", "remove it; each node of a run is a process of its own")
     if not config.chain_record:
         raise ConfigError("chain_record: false is for flb simulate", "remove it; a daemon always records on the chain")
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from flb.config import AMOUNTS, AT_LEAST_ZERO, NOT_YET, POSITIVE, Config, keys
+from flb.config import AMOUNTS, AT_LEAST_ZERO, AT_MOST, NOT_YET, POSITIVE, Config, keys
 from flb.errors import ConfigError
 
 FULL_WIDTH_COLON = "\uff1a"  # what Chinese keyboards write
@@ -215,6 +215,9 @@ class Reader:
         for key in AT_LEAST_ZERO:
             if (self.values.get(key) or 0) < 0:
                 raise self.fail(self.lines[key], f"{key} is {self.values[key]}", "give 0 or more")
+        for key, most in AT_MOST.items():
+            if (self.values.get(key) or 0) > most:
+                raise self.fail(self.lines[key], f"{key} is {self.values[key]}", f"give at most {most:,.0f}")
         for name, pattern, form in REMOTE_CODE:
             key = f"model.trust_remote_code.{name}"
             if self.values.get("model.trust_remote_code") and not pattern.fullmatch(self.values.get(key, "")):

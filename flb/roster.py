@@ -108,7 +108,7 @@ def _apply(inner: _Fold, event: ChainEvent) -> None:
     if number != inner.block_number:
         inner.block_number = number
         if inner.before:
-            inner.changed |= inner.before.keys()
+            inner.changed.update(inner.before)  # `|=` with the keys of a dict would copy the set
             inner.before = {}
     view = inner.view
     match event:

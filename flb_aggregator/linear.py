@@ -1,48 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Modes whose mean is linear in what nodes send: block by block, Σ w·q, division, optimizer, one addition, one cast.
+"""Modes whose mean is linear in what nodes send: block by block, Σ w·q or order statistics, division, optimizer,
+one addition, one cast.
 
 Updates are walked in blocks, in node order, with buffers that are reused; memory grows neither with the cohort nor
 with the adapter. Spans of tensors are spread over threads; the result does not depend on them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from flb.admission import BlockReader, layout_of
-from flb.aggregation.mean import weighted_sum
-from flb.delta import Float64, add_step, exact_in_float64, mean, round_to_ring
+from flb.admission import layout_of
+from flb.delta import Float64, add_step, exact_in_float64, mean
 from flb.down import state_header
-from flb.errors import BadContainer, CorruptStore
+from flb.errors import CorruptStore
 from flb.server_optimizer.tau import square_sum
 from flb.spec import RunSpec
-from flb.types import Step, TensorSpec
+from flb.types import Step
 from flb.wire import container
 from flb_aggregator.encoded_step import Down, Encoder, StepWriter, Write
 from flb_aggregator.files import Files
 from flb_aggregator.in_order import in_order
 from flb_aggregator.moments import RunOptimizer
+from flb_aggregator.reduce import Reduce, ranked, weighted
+from flb_aggregator.reweigh import Counted
+from flb_aggregator.ring_blocks import RingBlocks
 from flb_aggregator.spans import PIECE, SPAN, Made, Span, spans
 
 
 def combine(
     spec: RunSpec,
     step: Step,
-    weights: Sequence[int],
+    counted: Counted,
     files: Files,
     write: Write,
     threads: int,
     to: Down | None,
     optimizer: RunOptimizer,
 ) -> None:
-    """Write the adapter: number 0 of `files` is the base, then one update for each of `weights`, then the remainder that
-    the step before left, where there is one."""
+    """Write the adapter: number 0 of `files` is the base, then the updates, then the remainder that the step before
+    left, where there is one."""
     header = container.adapter_header(spec.tensors)
     write(header)
-    combined = Combiner(spec, step, weights, files, len(header), optimizer, to)
+    combined = Combiner(spec, step, counted, files, len(header), optimizer, to)
     optimizer.begin(lambda: combined.first_mean(threads))
     encoded = StepWriter(spec, step, to) if to is not None else None
 
@@ -62,21 +64,22 @@ class Combiner:
         self,
         spec: RunSpec,
         step: Step,
-        weights: Sequence[int],
+        counted: Counted,
         files: Files,
         adapter_start: int,
         optimizer: RunOptimizer,
         to: Down | None = None,
     ) -> None:
-        self.spec, self.step, self.weights, self.files, self.adapter_start = spec, step, weights, files, adapter_start
+        self.spec, self.step, self.counted, self.files, self.adapter_start = spec, step, counted, files, adapter_start
         self.optimizer = optimizer
         self.to, self.state_start = to, len(state_header(spec, Step(step - 1)))
         if to is not None and to.state is not None:
             self.check_state(to.state)
         self.layout = layout_of(spec, step)
         self.numbers = {tensor.name: number for number, tensor in enumerate(self.layout.tensors)}
-        self.denominator = sum(weights)
-        narrow = exact_in_float64(self.denominator, spec.ring.value_bound, spec.ring.fraction_bits)
+        narrow = exact_in_float64(
+            max(sum(counted.weights), counted.denominator), spec.ring.value_bound, spec.ring.fraction_bits
+        )
         self.sum_type: type[Any] = np.float64 if narrow else np.int64
 
     def worker(self) -> Callable[[Span], Made]:
@@ -102,17 +105,22 @@ class Combiner:
         return combine_span
 
     def averager(self) -> Callable[[Span, int, int], Float64]:
-        """The mean of a piece of a span that the step sends, from its first element and number of elements on; with buffers
-        of its own."""
-        total, scaled = np.empty(PIECE, dtype=self.sum_type), np.empty(PIECE, dtype=self.sum_type)
-        reader = BlockReader(self.layout, PIECE)
+        """What the rule makes of a piece of a span that the step sends, from its first element and number of elements on;
+        with buffers of its own."""
+        total, reduce = np.empty(PIECE, dtype=self.sum_type), self.reducer()
 
         def average(span: Span, start: int, count: int) -> Float64:
-            first = span.start + start
-            weighted_sum(self.blocks(reader, span.tensor, first, scaled[:count]), total[:count])
-            return mean(total[:count], self.denominator, self.spec.ring.fraction_bits)
+            reduce(self.numbers[span.tensor.name], span.start + start, total[:count])
+            return mean(total[:count], self.counted.denominator, self.spec.ring.fraction_bits)
 
         return average
+
+    def reducer(self) -> Reduce:
+        """What makes a block's total of the updates, with buffers of its own."""
+        blocks = RingBlocks(self.files, self.layout, self.spec.ring.fraction_bits, PIECE)
+        if self.counted.kept is None:
+            return weighted(blocks, self.counted.weights, self.sum_type, PIECE)
+        return ranked(blocks, self.counted.updates, self.counted.kept, self.counted.mixture, self.sum_type)
 
     def first_mean(self, threads: int) -> tuple[int, int]:
         """Σ r² of the mean, and the number of its elements: a pass over the updates of its own."""
@@ -132,31 +140,16 @@ class Combiner:
         in_order(sent, worker, squares.append, threads)
         return sum(squares), sum(span.count for span in sent)
 
-    def blocks(
-        self, reader: BlockReader, tensor: TensorSpec, start: int, scaled: NDArray[Any]
-    ) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Weight and ring values of one block of each update, all in the buffer `scaled`."""
-        for index, weight in enumerate(self.weights, start=1):
-            try:
-                values = reader.values(self.files.source(index), self.numbers[tensor.name], start, scaled.size)
-            except BadContainer as error:
-                raise CorruptStore(
-                    f"{self.files.paths[index]} was altered since it was admitted", "restore the blob from another copy"
-                ) from error
-            round_to_ring(values, self.spec.ring.fraction_bits, out=values)
-            np.copyto(scaled, values, casting="unsafe")
-            yield weight, scaled
-
     def read_state(self, span: Span, part: memoryview) -> None:
         """What the step before left of a span, in float32; nothing before the first step."""
         if self.to is None or self.to.state is None:
             part[:] = bytes(len(part))
         else:
-            self.files.fill(len(self.weights) + 1, self.state_start + 4 * span.position, part)
+            self.files.fill(self.counted.updates + 1, self.state_start + 4 * span.position, part)
 
     def check_state(self, path: Path) -> None:
         """Raises CorruptStore unless the file is what the step before left."""
         held = memoryview(bytearray(self.state_start))
-        self.files.fill(len(self.weights) + 1, 0, held)
+        self.files.fill(self.counted.updates + 1, 0, held)
         if held != state_header(self.spec, Step(self.step - 1)):
             raise CorruptStore(f"{path} is not what the step before left", "restore the blob from another copy")

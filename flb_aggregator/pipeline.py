@@ -16,9 +16,9 @@ from flb_aggregator import linear
 from flb_aggregator.encoded_step import Down, Write
 from flb_aggregator.files import Files
 from flb_aggregator.moments import Moments, RunOptimizer, optimizing
-from flb_aggregator.reweigh import integer_weights
+from flb_aggregator.reweigh import Counted, reweigh
 
-Combine = Callable[[RunSpec, Step, Sequence[int], Files, Write, int, Down | None, RunOptimizer], None]
+Combine = Callable[[RunSpec, Step, Counted, Files, Write, int, Down | None, RunOptimizer], None]
 
 COMBINE: dict[LoraMode, Combine] = {
     LoraMode.FACTORS: linear.combine,
@@ -56,7 +56,7 @@ def combine(
     """
     remainder = [to.state] if to is not None and to.state is not None else []
     with Files([base, *(item.path for item in inputs), *remainder]) as files:
-        weights = integer_weights(spec, step, [item.weight for item in inputs], files)
         threads = threads or min(2, os.cpu_count() or 1)
+        counted = reweigh(spec, step, [item.weight for item in inputs], files, threads)
         with optimizing(spec, step, moments) as optimizer:
-            COMBINE[spec.lora_mode](spec, step, weights, files, write, threads, to, optimizer)
+            COMBINE[spec.lora_mode](spec, step, counted, files, write, threads, to, optimizer)

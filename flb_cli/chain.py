@@ -69,7 +69,8 @@ def send(arguments: argparse.Namespace) -> int:
     """`flb chain start` and `flb chain finish`: one transaction of the owner."""
     from flb_cli.node_act import actor
 
-    mined = actor(arguments, "owner").sender.invoke(arguments.function)
+    with actor(arguments, "owner").sending() as sender:
+        mined = sender.invoke(arguments.function)
     result = {"tx": "0x" + mined.tx.hex(), "block": mined.block.number, "gas_used": mined.gas_used}
     if arguments.json:
         print(json.dumps(result))

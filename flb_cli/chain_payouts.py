@@ -47,8 +47,8 @@ def activate(arguments: argparse.Namespace) -> int:
         if waiting:
             remedy = f"that of round {waiting[0].round} is due at {utc(terms.due(waiting[0]))}"
         raise Unavailable("no payout is due", remedy)
-    sender = sender_of(rpc, arguments.contract, arguments)
-    mined = payout_calls.activate(sender, due[-1], view.openings[due[-1].round].previous)
+    with sender_of(rpc, arguments.contract, arguments) as sender:
+        mined = payout_calls.activate(sender, due[-1], view.openings[due[-1].round].previous)
     report(arguments, mined, due[-1].round, "is active")
     return 0
 
@@ -58,7 +58,8 @@ def cancel(arguments: argparse.Namespace) -> int:
     from flb.chain import payout_calls
     from flb_cli.node_act import actor
 
-    mined = payout_calls.cancel(actor(arguments, "owner").sender, Round(arguments.round))
+    with actor(arguments, "owner").sending() as sender:
+        mined = payout_calls.cancel(sender, Round(arguments.round))
     done = "is cancelled; what it held comes with the next payout, if a round follows"
     report(arguments, mined, Round(arguments.round), done)
     return 0

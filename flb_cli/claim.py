@@ -9,6 +9,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,7 +70,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def claim(
-    material: "Material", rpc: "Rpc", node: Address, unlock: "Callable[[], Sender] | None" = None
+    material: "Material",
+    rpc: "Rpc",
+    node: Address,
+    unlock: "Callable[[], AbstractContextManager[Sender]] | None" = None,
 ) -> dict[str, Any]:
     """Pay a node's payee, from the account that `unlock` gives; without one only say what there is. Returns the result
     as JSON. Raises Refused or Unavailable where nothing can be claimed now."""
@@ -92,16 +96,19 @@ def claim(
         "activated": None,
         "tx": None,
     }
-    return result if unlock is None else {**result, **send(unlock(), node, found)}
+    if unlock is None:
+        return result
+    with unlock() as sender:
+        return {**result, **send(sender, node, found)}
 
 
-def sender_of(rpc: "Rpc", run: Address, arguments: argparse.Namespace) -> "Sender":
+def sender_of(rpc: "Rpc", run: Address, arguments: argparse.Namespace) -> AbstractContextManager["Sender"]:
     """The account that pays, unlocked."""
     from flb import keystore
-    from flb.chain.sender import Sender
     from flb_cli.account import password
+    from flb_cli.sending import sending
 
-    return Sender(rpc, keystore.load(arguments.keystore, password(arguments.password_file)), run)
+    return sending(rpc, keystore.load(arguments.keystore, password(arguments.password_file)), run)
 
 
 def due_payouts(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo's payout: after the run one node's payee activates the newest payout and claims what the node earned."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,9 +29,9 @@ def pay(federation: "Federation", name: str) -> dict[str, Any]:
     keys = federation.folder / "keys"
     node = keystore.stored_address(keys / f"{name}.json")
 
-    def unlock() -> Sender:
+    def unlock() -> AbstractContextManager[Sender]:
         local.fund(rpc, node, ether=1)
         key = keystore.load(keys / f"{name}.json", keystore.read_password(keys / f"{name}.password"))
-        return Sender(rpc, key, material.domain.run)
+        return nullcontext(Sender(rpc, key, material.domain.run))
 
     return claim(material, rpc, node, unlock)

@@ -16,6 +16,7 @@ from flb.spec import RunSpec
 from flb.types import Address, Digest
 
 if TYPE_CHECKING:
+    from flb.chain.outbox import Outbox
     from flb.chain.rpc import Rpc
 
 COMPARED_BLOCKS = 8
@@ -61,15 +62,18 @@ class Deployed:
 def run(arguments: argparse.Namespace) -> int:
     """Deploy and print the address."""
     from flb import keystore
+    from flb.chain.rpc import connect
     from flb.config_file import load
     from flb_cli.account import open_key
+    from flb_cli.sending import sending
 
     config = load(arguments.config)
     owner = open_key(arguments.keystore, arguments.password_file, "owner")
     aggregator = keystore.stored_address(
         require(config.server.keystore, "server.keystore", "make one with flb account new")
     )
-    deployed = deploy(config, owner, aggregator, test_token=arguments.test_token)
+    with sending(connect(config.chain.rpc), owner) as sender:
+        deployed = deploy(config, owner, aggregator, test_token=arguments.test_token, outbox=sender.outbox)
     address = "0x" + deployed.run.hex()
     if arguments.json:
         print(json.dumps({"run": address, "chain_id": deployed.chain_id, "spec": deployed.spec_digest.hex(),
@@ -82,25 +86,40 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def make_spec(config: Config, folder: Path) -> RunSpec:
-    """The spec of a config, with adapter 0 written into the aggregator's blobs."""
-    from flb import base_model, planner
-    from flb import spec as specs
+    """The spec of a config, with adapter 0 written into the aggregator's blobs. Raises Refused before anything is read or
+    written where its choices do not go together."""
+    from flb import base_model
+    from flb.legality import refuse_illegal
     from flb.store import BlobStore
     from flb_aggregator.publish import make_adapter_zero
+    from flb_cli.deploy_progress import salt_of
+
+    spec = draft_spec(config)
+    refuse_illegal(spec)
+    path = require(config.model.model_path, "model.model_path", "name the folder of the base model")
+    base = dataclasses.replace(spec.base, digest=base_model.digest(path))
+    adapter = make_adapter_zero(spec.tensors, spec.training.seed, BlobStore(folder / "blobs"))
+    return dataclasses.replace(spec, base=base, adapter=adapter.hex(), salt=salt_of(folder) or secrets.token_hex(32))
+
+
+def draft_spec(config: Config) -> RunSpec:
+    """The spec of a config but for the digests of base model and adapter 0 and the salt, which are zero. Reads the headers
+    of the base model's files, and no more. Raises Refused for values that are not possible."""
+    from flb import base_model, planner
+    from flb import spec as specs
+    from flb.types import ZERO_DIGEST
 
     path = require(config.model.model_path, "model.model_path", "name the folder of the base model")
     names, tensors = planner.plan_tensors(
         base_model.tensors(path), config.lora.target_modules, config.lora.r, base_model.model_type(path)
     )
-    training = section(specs.TrainingSpec, config.training)
-    adapter = make_adapter_zero(tensors, training.seed, BlobStore(folder / "blobs"))
     run = config.run
-    return planner.make_spec(
-        base=specs.BaseSpec(path.name, base_model.digest(path), *base_model.source(path)),
+    return planner.draft_spec(
+        base=specs.BaseSpec(path.name, ZERO_DIGEST.hex(), *base_model.source(path)),
         lora=section(specs.LoraSpec, config.lora, target_modules=names, ranks=config.lora.ranks or ()),
         tensors=tensors,
-        adapter=adapter.hex(),
-        training=training,
+        adapter=ZERO_DIGEST.hex(),
+        training=section(specs.TrainingSpec, config.training),
         rounds=specs.RoundSpec(
             run.steps,
             run.round_seconds,
@@ -120,7 +139,7 @@ def make_spec(config: Config, folder: Path) -> RunSpec:
         weight_cap=run.weight_cap,
         norm=None if run.norm_bound == "auto" else int(run.norm_bound),
         open_membership=run.membership == "open",
-        salt=secrets.token_hex(32),
+        salt=ZERO_DIGEST.hex(),
     )
 
 
@@ -173,16 +192,21 @@ def deploy(
     aggregator: Address,
     plan: Callable[[Config, Path], RunSpec] = make_spec,
     test_token: int = 0,
+    outbox: "Outbox | None" = None,
 ) -> Deployed:
     """Write the work folder, deploy factory and run, and note where they are; `plan` makes the spec. With `test_token`
-    the run pays with a new test token, and holds so much of it."""
+    the run pays with a new test token, and holds so much of it. `outbox` holds the owner's transactions, by default in
+    memory; a deployment that was killed goes on where it was."""
     from flb import spec as specs
     from flb.chain.deploy import Settings, create_run, deploy_factory
+    from flb.chain.outbox import Outbox
+    from flb.chain.payout_calls import deploy_test_token
     from flb.chain.rpc import connect
     from flb.chain.sender import Sender
     from flb.errors import NotAllowedHere
     from flb.store import write_atomic
     from flb_cli import deploy_pay
+    from flb_cli.deploy_progress import Progress
 
     folder = config.server.workdir
     folder.mkdir(parents=True, exist_ok=True)
@@ -195,9 +219,16 @@ def deploy(
     refuse_foreseen_draw(rpc, spec.rounds.fraction)
     encoded = spec.encode()
     write_atomic(folder / "spec.json", encoded)
-    sender = Sender(rpc, owner)
-    factory = Address(bytes.fromhex(config.chain.factory[2:])) if config.chain.factory else deploy_factory(sender)
-    digest, token = specs.digest_of(encoded), deploy_pay.token(pay, sender)
+    sender = Sender(rpc, owner, outbox=outbox or Outbox())
+    progress = Progress(folder, rpc, sender.address)
+    if config.chain.factory:
+        factory = Address(bytes.fromhex(config.chain.factory[2:]))
+    else:
+        factory, _ = progress.once("factory", "", lambda: (deploy_factory(sender), {}))
+    token = pay.token
+    if token is None:
+        token, _ = progress.once("token", "", lambda: (deploy_test_token(sender), {}))
+    digest = specs.digest_of(encoded)
     settings = Settings(
         digest,
         Digest(bytes.fromhex(spec.adapter)),
@@ -211,15 +242,21 @@ def deploy(
         token=token,
         payout_delay_seconds=pay.delay_seconds,
     )
-    run_address, mined = create_run(sender, factory, settings)
+
+    def create() -> tuple[Address, dict[str, int]]:
+        address, mined = create_run(sender, factory, settings)
+        return address, {"block": mined.block.number, "gas": mined.gas_used}
+
+    run_address, facts = progress.once("run", f"0x{factory.hex()} {settings}", create)
     deploy_pay.fund(pay, sender, token, run_address, test_token)
     note = {
         "run": "0x" + run_address.hex(),
         "factory": "0x" + factory.hex(),
         "chain_id": chain_id,
-        "deploy_block": mined.block.number,
+        "deploy_block": facts["block"],
         "rpc": config.chain.rpc,
         "spec": digest.hex(),
     }
     write_atomic(folder / "run.json", json.dumps(note, indent=2).encode())
-    return Deployed(run_address, chain_id, mined.block.number, spec, digest, mined.gas_used, token)
+    progress.end()
+    return Deployed(run_address, chain_id, facts["block"], spec, digest, facts["gas"], token)

@@ -52,13 +52,6 @@ def plan(config: Config, rpc: "Rpc", test_token: int) -> Pay:
     return Pay(ZERO_ADDRESS if named is None else Address(bytes.fromhex(named[2:])), least, delay)
 
 
-def token(pay: Pay, sender: "Sender") -> Address:
-    """The token's address, deployed now if it is a test token; zero for none."""
-    from flb.chain.payout_calls import deploy_test_token
-
-    return deploy_test_token(sender) if pay.token is None else pay.token
-
-
 def fund(pay: Pay, sender: "Sender", paid_in: Address, run: Address, amount: int) -> None:
     """Give a run its test tokens, in base units; an owner's own token is for the owner to send."""
     from flb.chain.payout_calls import mint_test_token

@@ -86,20 +86,20 @@ def invite(arguments: argparse.Namespace) -> int:
     from flb.types import ZERO_ADDRESS, Domain
 
     by = actor(arguments, "owner")
-    rpc = by.sender.rpc
+    rpc = by.rpc
     rules = membership_calls.read_rules(rpc, by.run)
     if rules.admitter == ZERO_ADDRESS:
         raise NotAllowedHere("membership of this run is open", "let the node join without an invite")
-    if rules.admitter != by.sender.address:
+    if rules.admitter != by.address:
         raise Refused(
-            f"this key (0x{by.sender.address.hex()}) is not the run's admitter (0x{rules.admitter.hex()})",
+            f"this key (0x{by.address.hex()}) is not the run's admitter (0x{rules.admitter.hex()})",
             "use the admitter's keystore",
         )
     slot = by.slot()
     if slot.removals == MOST_REMOVALS:
         raise Refused(f"0x{by.node.hex()} was removed too often to be invited", "let it come with another key")
     deadline = Seconds(int(max(time.time(), rules.now) + arguments.days * DAY_SECONDS))
-    text = invite_to_text(sign_invite(by.sender.key, Domain(rpc.chain_id(), by.run), by.node, slot.removals, deadline))
+    text = invite_to_text(sign_invite(by.key, Domain(rpc.chain_id(), by.run), by.node, slot.removals, deadline))
     if arguments.json:
         print(json.dumps({"node": "0x" + by.node.hex(), "invite": text, "deadline": deadline}))
     else:
@@ -136,7 +136,8 @@ def leave(arguments: argparse.Namespace) -> int:
 def remove(arguments: argparse.Namespace) -> int:
     """`flb chain remove`."""
     by = actor(arguments, "owner")
-    mined = by.sender.remove(by.node)
+    with by.sending() as sender:
+        mined = sender.remove(by.node)
     result = {"node": "0x" + by.node.hex(), "tx": "0x" + mined.tx.hex(), "block": mined.block.number,
               "gas_used": mined.gas_used}  # fmt: skip
     report(arguments, result, f"0x{by.node.hex()} is removed, and its invites are void")
@@ -162,7 +163,8 @@ def set_payee(arguments: argparse.Namespace) -> int:
     from flb.chain import membership_calls
 
     by = actor(arguments, "payee")
-    mined = membership_calls.set_payee(by.sender, by.node, arguments.payee)
+    with by.sending() as sender:
+        mined = membership_calls.set_payee(sender, by.node, arguments.payee)
     result = {"node": "0x" + by.node.hex(), "payee": "0x" + arguments.payee.hex(), "tx": "0x" + mined.tx.hex(),
               "block": mined.block.number, "gas_used": mined.gas_used}  # fmt: skip
     report(arguments, result, f"0x{arguments.payee.hex()} is paid for 0x{by.node.hex()}")

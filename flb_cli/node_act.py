@@ -5,6 +5,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from flb.errors import AggregatorUnavailable, Refused
 from flb.types import Address, Seconds
 from flb_cli.chain import address
+from flb_cli.sending import sending
 
 if TYPE_CHECKING:
+    from flb.chain.rpc import Rpc
     from flb.chain.sender import Mined, Sender
     from flb.membership import Invite, Message, Slot
 
@@ -44,32 +47,39 @@ def add_node(verb: argparse.ArgumentParser, relayed: bool = True) -> None:
         )
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Actor:
     """A key, and the run on which it acts."""
 
-    sender: "Sender"
+    rpc: "Rpc"
+    key: bytes
+    run: Address
     node: Address
     arguments: argparse.Namespace
 
     @property
-    def run(self) -> Address:
-        """The run."""
-        assert self.sender.run is not None
-        return self.sender.run
+    def address(self) -> Address:
+        """The key's account."""
+        from flb.identity import address_of
+
+        return address_of(self.key)
 
     def slot(self) -> "Slot":
         """What the contract holds of the node."""
         from flb.chain import membership_calls
 
-        return membership_calls.read_slot(self.sender.rpc, self.run, self.node)
+        return membership_calls.read_slot(self.rpc, self.run, self.node)
+
+    def sending(self) -> AbstractContextManager["Sender"]:
+        """The account, to send from. Raises as `flb_cli.sending.sending` does."""
+        return sending(self.rpc, self.key, self.run)
 
 
 def actor(arguments: argparse.Namespace, role: str) -> Actor:
     """Open the keystore and check that the run is there. Raises KeystoreError, LostChain or ChainUnavailable."""
     from flb.chain.registry import Registry
     from flb.chain.rpc import Rpc
-    from flb.chain.sender import Sender
+    from flb.identity import address_of
     from flb.types import Domain
     from flb_cli.account import open_key
 
@@ -77,8 +87,8 @@ def actor(arguments: argparse.Namespace, role: str) -> Actor:
     rpc = Rpc(arguments.rpc)
     # an address without code takes every transaction and does nothing
     Registry(rpc, Domain(rpc.chain_id(), arguments.contract), 0).check_run()
-    sender = Sender(rpc, key, arguments.contract)
-    return Actor(sender, getattr(arguments, "node", None) or sender.address, arguments)
+    node = getattr(arguments, "node", None) or address_of(key)
+    return Actor(rpc, key, arguments.contract, node, arguments)
 
 
 def act(
@@ -94,7 +104,8 @@ def act(
     if actor.arguments.relay:
         tx = relayed(actor, message, invite)
     else:
-        mined = send(actor.sender)
+        with actor.sending() as sender:
+            mined = send(sender)
         tx, result = "0x" + mined.tx.hex(), {"block": mined.block.number, "gas_used": mined.gas_used}
     shown = {"node": "0x" + actor.node.hex(), "tx": tx, **result, "relayed": actor.arguments.relay, **more}
     report(actor.arguments, shown, said)
@@ -116,17 +127,17 @@ def relayed(actor: Actor, message: "Message", invite: "Invite | None") -> str:
     from flb_node.channel import endpoint_of
     from flb_node.uplink import Uplink
 
-    sender = actor.sender
-    domain = Domain(sender.rpc.chain_id(), actor.run)
-    view = Registry(sender.rpc, domain, find_deploy_block(sender.rpc, actor.run)).poll()
+    rpc = actor.rpc
+    domain = Domain(rpc.chain_id(), actor.run)
+    view = Registry(rpc, domain, find_deploy_block(rpc, actor.run)).poll()
     endpoint = endpoint_of(view)
     if not endpoint.uri:
         raise AggregatorUnavailable("the registry names no aggregator endpoint", "leave --relay out, and pay yourself")
-    rules = membership_calls.read_rules(sender.rpc, actor.run)
+    rules = membership_calls.read_rules(rpc, actor.run)
     deadline = Seconds(max(int(time.time()), rules.now) + MESSAGE_SECONDS)
     message = replace(message, seq=actor.slot().seq + 1, deadline=deadline)
-    signed = sign_message(sender.key, domain, message, invite or NO_INVITE)
-    uplink = Uplink(endpoint, domain, lambda: view.aggregator, actor.node, sender.key)
+    signed = sign_message(actor.key, domain, message, invite or NO_INVITE)
+    uplink = Uplink(endpoint, domain, lambda: view.aggregator, actor.node, actor.key)
     try:
         until = time.monotonic() + RELAY_SECONDS
         while True:

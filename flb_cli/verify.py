@@ -132,7 +132,7 @@ def from_folder(folder: Path, rpc_url: str | None, offline: bool) -> Material:
     def fetch(digest: Digest) -> Path | None:
         return blobs.path(digest) if blobs.has(digest) else None
 
-    if not offline:
+    if not offline and note.get("rpc", "") is not None:  # a simulated run has no chain
         try:
             urls = rpc_url or endpoints(note["rpc"])
             return Material(read_chain(urls, domain, int(note["deploy_block"])), domain, fetch, (), urls)

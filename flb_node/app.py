@@ -19,7 +19,7 @@ from types import FrameType
 from flb import base_model, keystore
 from flb.chain import membership_calls
 from flb.chain.outbox import Outbox
-from flb.chain.registry import Registry, find_deploy_block
+from flb.chain.registry import Registry, call_view, find_deploy_block
 from flb.chain.rpc import connect, is_local
 from flb.chain.sender import Sender
 from flb.config import Config, refuse_off_chain, require
@@ -31,7 +31,7 @@ from flb.roster import RunView
 from flb.spec import RunSpec
 from flb.store import BlobStore, lock_folder
 from flb.types import ZERO_ADDRESS, Address, Digest, Domain, Step
-from flb_node import commitment, data, dataset_source, evaluation, packing, remote_code, tokens
+from flb_node import bounds, commitment, data, dataset_source, evaluation, packing, remote_code, tokens, usable
 from flb_node.daemon import Daemon
 from flb_node.entrance import Entrance
 from flb_node.evaluation import Evaluation, HeldOut
@@ -82,6 +82,10 @@ class NodeChain:
         """Become a member."""
         membership_calls.join(self.sender, payee, invite)
 
+    def spec(self) -> Digest:
+        """SHA-256 of the run spec."""
+        return Digest(call_view(self.registry.rpc, self.registry.domain.run, "spec")[0])
+
     def confirm(self, blocks: int) -> None:
         """From now on believe only what lies under so many blocks."""
         if blocks:
@@ -118,6 +122,7 @@ def run(path: Path) -> int:
     run_of_config = run_address(config)
     examples, held_out = evaluation.read(config.client, data.read(source), source.columns)
     base_model.weight_files(model)
+    configure_threads(config.client.threads, config.client.nodes_on_this_machine)
     folder = config.client.workdir
     lock = lock_folder(folder)
     key = open_key(config)
@@ -126,6 +131,7 @@ def run(path: Path) -> int:
     daemon = build(
         config, run_of_config, key, records, folder, stop, wake, held_out,
         lambda spec, status, measured: make_trainer(config, spec, examples, status, stop, measured, ending),
+        lambda spec: usable.check(config, spec, examples),
     )  # fmt: skip
     try:
         daemon.run()
@@ -165,8 +171,9 @@ def build(
     wake: threading.Event,
     held_out: HeldOut,
     make_trainer: Callable[[RunSpec, StatusFile, Evaluation], Train],
+    check: Callable[[RunSpec], None],
 ) -> Daemon:
-    """Every part, once. `records` is the dataset, as it is committed to."""
+    """Every part, once. `records` is the dataset, as it is committed to; `check` raises where a run can't use it."""
     rpc = connect(config.chain.rpc)
     domain = Domain(rpc.chain_id(), run)
     registry = Registry(rpc, domain, find_deploy_block(rpc, run))
@@ -183,24 +190,11 @@ def build(
     blobs = BlobStore(folder / "blobs", sweep=True)
     measured = Evaluation(folder, blobs, held_out, log, status.kept.update, run="0x" + run.hex())
     return Daemon(
-        domain=domain,
-        node=node,
-        key=key,
-        chain=chain,
-        blobs=blobs,
-        folder=folder,
-        secret=secret,
-        dataset=dataset,
-        entrance=entrance,
-        make_trainer=lambda spec: make_trainer(spec, status, measured),
-        stop=stop,
-        wake=wake,
-        status=status,
-        log=log,
-        poll_seconds=poll_seconds(rpc.url),
-        keep_steps=config.client.keep_steps,
+        domain=domain, node=node, key=key, chain=chain, blobs=blobs, folder=folder, secret=secret, dataset=dataset,
+        entrance=entrance, make_trainer=lambda spec: make_trainer(spec, status, measured), stop=stop, wake=wake,
+        status=status, log=log, poll_seconds=poll_seconds(rpc.url), keep_steps=config.client.keep_steps, check=check,
         evaluation=measured,
-    )
+    )  # fmt: skip
 
 
 def address_in_config(text: str | None) -> Address | None:
@@ -228,13 +222,13 @@ def make_trainer(
     ending: ExitStack,
 ) -> Train:
     """Check the base model, load it once, and return the function that trains a step; `ending` ends what it starts."""
+    bounds.check(spec)
     packing.check(config.training.packing, config.client.processes, spec.training.objective)
     path = require(config.model.model_path, "model.model_path", "name the folder of the base model")
     base_model.check(path, spec.base)
     tokens.check_context(path, spec.training.max_length)
     trusted = config.model.trust_remote_code
     runs_code = trusted is not None and remote_code.allowed(path, trusted.name, trusted.revision)
-    configure_threads(config.client.threads, config.client.nodes_on_this_machine)
     from flb_node import ranks, trainer
     from flb_node.watch import open_watch
 

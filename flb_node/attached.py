@@ -65,13 +65,21 @@ def attach(trainer: Any, run: str = "config.yaml", **settings: Any) -> None:
 
 
 def announce(arguments: Any, spec: RunSpec) -> None:
-    """Say where the trainer's own settings are other than the run's: they hold, and others train otherwise."""
-    for name, own, theirs in (
-        ("learning_rate", arguments.learning_rate, spec.training.learning_rate),
-        ("batch size", arguments.train_batch_size * arguments.gradient_accumulation_steps, spec.training.batch_size),
-    ):
+    """Say where the trainer's own settings are other than the run's: they hold, and others train otherwise.
+
+    `max_length` is said and not refused: the records were cut when the trainer was made, and where they are cut is the
+    node's own data. Of a trainer that has no such setting nothing is known.
+    """
+    for name, own, theirs, how in (
+        ("learning_rate", arguments.learning_rate, spec.training.learning_rate, ""),
+        ("batch size", arguments.train_batch_size * arguments.gradient_accumulation_steps, spec.training.batch_size, ""),
+        (
+            "max_length", getattr(arguments, "max_length", spec.training.max_length), spec.training.max_length,
+            f"; make it with max_length={spec.training.max_length} to cut records where the others cut theirs",
+        ),
+    ):  # fmt: skip
         if own != theirs:
-            app.log(f"the trainer's {name} is {own}, the run's {theirs}; the trainer's is used")
+            app.log(f"the trainer's {name} is {own}, the run's {theirs}; the trainer's is used{how}")
 
 
 def base_folder(config: Config, model: Any) -> Path | None:
@@ -129,7 +137,7 @@ class Node:
                 # the outbox's database belongs to the thread that opens it
                 daemon = app.build(
                     self.config, app.run_address(self.config), key, self.records, folder, self.stop, wake,
-                    held_out, self.fit,
+                    held_out, self.fit, self.check,
                 )  # fmt: skip
                 try:
                     daemon.run()
@@ -154,14 +162,17 @@ class Node:
         """The run's spec, once it is known and fits; None if the run is over already."""
         return self.handover.until(lambda: self.known)
 
-    def fit(self, spec: RunSpec, status: StatusFile, measured: Evaluation) -> Train:
-        """The daemon's `make_trainer`: the model is there, so compare it with the run."""
+    def check(self, spec: RunSpec) -> None:
+        """Compare the trainer with the run, before the node joins."""
         if self.base is None:
             app.log("the folder of the trainer's base model is not known, so its weights are not compared with the run")
         else:
             base_model.check(self.base, spec.base)
         adapter_weights.compare(self.lora, spec.lora, spec.tensors)
         refuse_ignored(spec.training)
+
+    def fit(self, spec: RunSpec, status: StatusFile, measured: Evaluation) -> Train:
+        """The daemon's `make_trainer`: the model is there."""
         client = replace(self.config.client, report_to=None)  # the trainer reports for itself
         self.watch = open_watch(client, spec, status, measured, app.log, app.run_address(self.config))
         self.watch.loaded(self.model, self.tokenizer, self.lora.weights)

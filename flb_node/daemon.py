@@ -11,17 +11,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from flb import identity
-from flb import spec as specs
-from flb.errors import (
-    AggregatorUnavailable,
-    Fatal,
-    Impostor,
-    PeerFault,
-    TrainingFailed,
-    Unavailable,
-    WrongRound,
-)
+from flb import identity, planner
+from flb.errors import AggregatorUnavailable, Fatal, Impostor, PeerFault, TrainingFailed, Unavailable, WrongRound
 from flb.membership import SignedMessage
 from flb.roster import RunView, draw
 from flb.rounds import Name
@@ -58,6 +49,7 @@ class Daemon:
     status: Status
     log: Callable[[str], None]
     poll_seconds: float
+    check: Callable[[RunSpec], None] = lambda spec: None  # raises Fatal for a run in which this node is of no use
     evaluation: Evaluation | NoEvaluation = field(default_factory=NoEvaluation)
     keep_steps: int | None = None  # `client.keep_steps`
     view: RunView = field(default_factory=RunView)
@@ -88,10 +80,12 @@ class Daemon:
         """One look at the chain and what follows from it; True when the run is over."""
         self.prepare()
         self.view = self.chain.view()
-        if not self.view.finished and not self.entrance.enter(self.view, self.relay):
-            self.status("joining")
-            self.wait()
-            return False
+        if not self.view.finished:
+            self.learn()  # before joining, and before the run has started
+            if not self.entrance.enter(self.view, self.relay):
+                self.status("joining")
+                self.wait()
+                return False
         self.connect()
         if self.view.finished:
             self.fetch_last()
@@ -139,14 +133,30 @@ class Daemon:
         return uplink
 
     def connect(self) -> None:
-        """Reach the aggregator, and get the run spec once."""
-        uplink = self.reach()
-        if self.spec is None and self.view.spec != ZERO_DIGEST:
-            self.spec = specs.decode(uplink.get_run(self.view.spec))
-            self.chain.confirm(self.spec.rounds.confirmations)
-        if self.spec is not None and self.train is None and not self.view.finished:
+        """Reach the aggregator, and load the model once the run has started."""
+        self.reach()
+        if self.view.spec == ZERO_DIGEST:
+            return
+        spec = self.learn()
+        if self.train is None and not self.view.finished:
             self.status("loading the model")
-            self.train = self.make_trainer(self.spec)
+            self.train = self.make_trainer(spec)
+
+    def learn(self) -> RunSpec:
+        """The run spec, fetched once; while the run goes on it is checked first that this node can take part.
+
+        Raises Unavailable without an aggregator, Impostor for another spec than the contract names, and what `check`
+        raises.
+        """
+        if self.spec is None:
+            started = self.view.spec != ZERO_DIGEST
+            spec = planner.read_spec(self.reach().get_run(self.view.spec if started else self.chain.spec()))
+            if not self.view.finished:
+                self.status("checking the data")
+                self.check(spec)
+            self.chain.confirm(spec.rounds.confirmations)
+            self.spec = spec
+        return self.spec
 
     def disconnect(self) -> None:
         """Give the channel up: the next one fetches the certificate anew and compares it with the chain."""
@@ -218,34 +228,18 @@ class Daemon:
         self.status("downloading", round=number, step=step)
         self.fetch(base, spec)
         return pipeline.seal_update(
-            spec,
-            step,
-            base,
-            run=self.domain.run,
-            node=self.node,
-            secret=self.secret,
-            blobs=self.blobs,
-            folder=self.folder,
-            train=self.train,
-            confirm=confirm,
-        )
+            spec, step, base, run=self.domain.run, node=self.node, secret=self.secret, blobs=self.blobs,
+            folder=self.folder, train=self.train, confirm=confirm,
+        )  # fmt: skip
 
     def deliver(self, opening: Opening, sealed: Sealed, spec: RunSpec) -> tuple[Receipt, bytes]:
         """Sign for this opening and send until there is a receipt, a refusal, or another round."""
         member = next(member for member in opening.cohort if member.node == self.node)
         manifest = Manifest(
-            node=self.node,
-            round=opening.round,
-            seed=opening.seed,
-            spec=self.view.spec,
-            base=opening.base,
-            digest=sealed.digest,
-            tensor_root=ZERO_DIGEST,
-            dataset_root=member.dataset_root,
-            size=sealed.size,
-            examples=self.dataset[1],
-            codec=spec.wire_codec,
-        )
+            node=self.node, round=opening.round, seed=opening.seed, spec=self.view.spec, base=opening.base,
+            digest=sealed.digest, tensor_root=ZERO_DIGEST, dataset_root=member.dataset_root, size=sealed.size,
+            examples=self.dataset[1], codec=spec.wire_codec,
+        )  # fmt: skip
         signature = identity.sign(self.key, self.domain, identity.manifest_hash(manifest))
         while True:
             assert self.uplink is not None

@@ -105,6 +105,22 @@ def stream(source: Source, on_bytes: OnBytes = rows.ignore) -> Iterator[Found]:
             yield Found(place, error)
 
 
+def column(source: Source, name: str) -> list[str]:
+    """One column of every row as text, whether training reads it or not, in the order of `read`.
+
+    Raises DatasetError for a row without it.
+    """
+    values = []
+    for place, row in _rows(source, rows.ignore):
+        if isinstance(row, Unusable):
+            raise DatasetError(f"{place}, {row.what}", row.remedy)
+        if row.get(name) is None:
+            near = ", ".join(map(str, row)) or "none"
+            raise DatasetError(f"{place} has no column {name!r}", f"name one that every row has; this one has {near}")
+        values.append(str(row[name]))
+    return values
+
+
 def _rows(source: Source, on_bytes: OnBytes) -> Iterator[Row]:
     if isinstance(source.name, Path):
         for file in rows.files_of(source.name):

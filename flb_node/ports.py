@@ -4,6 +4,7 @@
 from typing import Protocol
 
 from flb.roster import RunView
+from flb.types import Digest
 
 
 class Chain(Protocol):
@@ -15,6 +16,10 @@ class Chain(Protocol):
 
     def head(self) -> RunView:
         """What the newest block says, which a reorg may undo."""
+        ...
+
+    def spec(self) -> Digest:
+        """SHA-256 of the run spec, which the contract holds from its first block on."""
         ...
 
     def confirm(self, blocks: int) -> None:

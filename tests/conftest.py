@@ -54,6 +54,12 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Any:
     return _no_skip_in_ci((yield))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Commands of tests, and of the processes that they start, leave nothing in the user's state folder."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
 @pytest.fixture(autouse=True)
 def no_sockets_in_unit_tests(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A unit test that reaches for the network fails."""

@@ -4,16 +4,16 @@
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from flb import events as chain
-from flb import identity, records, roster
+from flb import identity
 from flb import spec as specs
 from flb.admission import in_file_order, layout_of, update_metadata
 from flb.codec import CODINGS, Raw, dither
+from flb.memory_registry import AGGREGATOR_KEY as AGGREGATOR_KEY
+from flb.memory_registry import MemoryRegistry as MemoryRegistry
 from flb.merkle import keccak256
 from flb.records import Roll
 from flb.rounds import SubmitRoll
@@ -34,7 +34,6 @@ from flb.types import (
 from flb.wire import container
 
 DOMAIN = Domain(31337, Address(b"\x0f" * 20))
-AGGREGATOR_KEY = bytes(31) + b"\x63"
 PATH = "base_model.model.model.layers.0.mlp.down_proj"
 TENSORS = (TensorSpec(f"{PATH}.lora_A.weight", (2, 40_000)), TensorSpec(f"{PATH}.lora_B.weight", (8, 2)))
 
@@ -131,101 +130,6 @@ def reader(blob: bytes):  # type: ignore[no-untyped-def]
         return len(data)
 
     return read
-
-
-@dataclass(frozen=True)
-class Sent:
-    """A mined transaction."""
-
-    tx: Digest
-    gas_used: int = 60_000
-
-
-@dataclass
-class MemoryRegistry:
-    """The registry port in memory: the rules of the contract, and blocks that can be undone."""
-
-    spec: specs.RunSpec
-    adapter: Digest
-    now: Seconds = Seconds(900)
-    events: list[chain.ChainEvent] = field(default_factory=list)
-    salt: bytes = b""
-    unconfirmed: int = 0
-
-    def place(self) -> chain.Place:
-        """The next block."""
-        number = self.events[-1].place.block.number + 1 if self.events else 1
-        hashed = keccak256(self.salt + number.to_bytes(8, "big"))
-        return chain.Place(Block(number, hashed), 0, Digest(hashed))
-
-    def seed(self, place: chain.Place) -> Digest:
-        """A seed that names one opening."""
-        return keccak256(b"seed" + place.block.hash)
-
-    def join(self, member: Member) -> None:
-        """A member with its dataset."""
-        self.events.append(chain.ChainNodeJoined(self.place(), member.node, member.key, member.payee, False))
-        root, count = member.dataset_root, member.records
-        self.events.append(chain.ChainDatasetRegistered(self.place(), member.node, root, 1, count))
-
-    def start(self) -> None:
-        """Open round 1."""
-        place = self.place()
-        digest = specs.digest_of(self.spec.encode())
-        deadline = Seconds(self.now + self.spec.rounds.round_seconds)
-        aggregator = identity.address_of(AGGREGATOR_KEY)
-        self.events.append(chain.ChainAggregatorSet(place, aggregator, Round(1)))
-        self.events.append(chain.ChainRunStarted(place, digest, self.adapter, self.seed(place), deadline))
-
-    def view(self) -> roster.RunView:
-        """What the events say, without those of the newest `unconfirmed` blocks."""
-        newest = self.events[-1].place.block.number if self.events else 0
-        return roster.fold(event for event in self.events if event.place.block.number <= newest - self.unconfirmed)
-
-    def head(self) -> roster.RunView:
-        """What all events say."""
-        return roster.fold(self.events)
-
-    def roll(self, roll: Roll) -> Sent:
-        """Seal the open round, or refuse as the contract does."""
-        from flb.errors import ContractRefused
-
-        view = self.head()
-        if view.opening is None or view.opening.round != roll.round:
-            raise ContractRefused("FLBWrongRound", (roll.round, view.opening.round if view.opening else 0))
-        place = self.place()
-        seed, deadline = self.seed(place), Seconds(self.now + self.spec.rounds.round_seconds)
-        hashed = records.roll_hash(roll, view.opening.previous, seed, deadline)
-        self.events.append(
-            chain.ChainRoundRolled(
-                place, roll.round, hashed, roll.record_digest, roll.adapter_digest, roll.updates_root,
-                roll.scores_root, roll.payout_root, seed, roll.accepted, roll.weight_sum, deadline,
-            )
-        )  # fmt: skip
-        if len(view.rolls) + 1 == self.spec.rounds.steps:
-            self.events.append(chain.ChainRunFinished(place, roll.round, hashed))
-        return Sent(place.tx)
-
-    def expire(self, number: Round) -> Sent:
-        """Void the open round."""
-        view = self.head()
-        assert view.opening and view.opening.round == number
-        place = self.place()
-        seed, deadline = self.seed(place), Seconds(self.now + self.spec.rounds.round_seconds)
-        hashed = records.void_hash(number, view.opening.previous, seed, deadline)
-        self.events.append(chain.ChainRoundVoided(place, number, hashed, seed, deadline))
-        return Sent(place.tx)
-
-    def set_endpoint(self, uri: str, cert_digest: Digest, next_cert_digest: Digest) -> Sent:
-        """Publish where the aggregator listens."""
-        place = self.place()
-        self.events.append(chain.ChainEndpointSet(place, uri, cert_digest, next_cert_digest))
-        return Sent(place.tx)
-
-    def undo(self, blocks: int) -> None:
-        """A reorg: the last events are gone, and new blocks get other hashes."""
-        del self.events[len(self.events) - blocks :]
-        self.salt += b"x"
 
 
 def write_blob(folder: Path, blob: bytes) -> Path:

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The reader: a run's events up to a confirmed block, folded into a view; a reorg rewinds the cursor.
 
-The cursor is a place, number and hash. When the chain does not hold that hash any more, everything read so far is
-dropped and the run is read again from its deploy block: events are few, and a fresh fold cannot keep a stale fact.
+The cursor is a place, number and hash. When the chain does not hold that hash any more, the newest block that was seen
+and is still there is looked for by bisection; what lies above it is dropped and read again. What lies below it is
+folded anew: events are few, and a fresh fold cannot keep a stale fact.
 """
 
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +27,8 @@ RANGE = 2_000
 NEWEST = 8
 """So many of the newest blocks are read one by one under their hash. Of a range, header and logs come in two requests,
 and between them a reorg can take the logs away and bring the header back."""
+MARKS = 1_024
+"""So many ends of reads are kept to find a fork by, besides the blocks of the events, which are kept anyway: 0.2 MiB."""
 
 
 @dataclass(slots=True)
@@ -36,6 +42,8 @@ class Registry:
     events: list[ChainEvent] = field(default_factory=list)
     view: RunView = field(default_factory=RunView)
     cursor: Block | None = None
+    marks: deque[Block] = field(default_factory=lambda: deque(maxlen=MARKS))
+    """Ends of reads, in rising order: each was the cursor once, so all events below it belong to its chain."""
     span: int = RANGE
     """Blocks of the next request: halved when the endpoint finds a range too long, doubled when it does not."""
 
@@ -49,7 +57,7 @@ class Registry:
             self.check_run()
             return self.view
         if self.cursor is None or newest < self.cursor.number or not self.holds(self.cursor):
-            self.rewind()
+            self.rewind(newest)
         start = self.deploy_block if self.cursor is None else self.cursor.number + 1
         while start <= newest:
             end = start if start > newest - NEWEST else min(newest - NEWEST, start + min(self.span, RANGE) - 1)
@@ -66,10 +74,37 @@ class Registry:
         header = self.rpc.block(place.number)
         return header is not None and header.block.hash == place.hash
 
-    def rewind(self) -> None:
-        """Forget everything; make sure that the run is there at all."""
+    def rewind(self, newest: int) -> None:
+        """Go back to the newest block up to `newest` that was seen and is still on the chain, or to nothing read.
+
+        Raises LostChain where the run itself is gone.
+        """
         self.check_run()
-        self.events, self.view, self.cursor = [], RunView(), None
+        fork, kept = self.fork(newest)
+        events = self.events[:kept]  # another list: somebody may be reading the old one
+        self.view, self.events, self.cursor = fold(events), events, fork
+        while self.marks and (fork is None or self.marks[-1].number > fork.number):
+            self.marks.pop()
+
+    def fork(self, newest: int) -> tuple[Block | None, int]:
+        """The newest seen block that the chain still holds, None for none, and how many events lie up to there.
+
+        A block names the one before, so all below one that holds do, too, and bisection finds it. The logs of a long
+        range can stem from another fork than its last header; so no mark counts above an event that does not hold.
+        """
+        events = [event.place.block for event in self.events]
+        kept = self.held(events, newest)
+        limit = min([newest, *(block.number - 1 for block in events[kept : kept + 1])])
+        marks = list(self.marks)
+        seen = events[kept - 1 : kept] if kept else []
+        if count := self.held(marks, limit):
+            seen.append(marks[count - 1])
+        return max(seen, key=lambda block: block.number, default=None), kept
+
+    def held(self, blocks: Sequence[Block], newest: int) -> int:
+        """How many of these blocks, which rise, the chain still holds, up to the number `newest`."""
+        within = bisect_right(blocks, newest, key=lambda block: block.number)
+        return bisect_left(blocks, True, hi=within, key=lambda block: not self.holds(block))
 
     def check_run(self) -> None:
         """Raise LostChain unless this chain has the run's contract at its address."""
@@ -106,6 +141,7 @@ class Registry:
         self.view = fold(found, self.view)
         self.events += found
         self.cursor = Block(end, header.block.hash)
+        self.marks.append(self.cursor)
         return True
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from eth_abi.abi import encode
 
 from flb.chain import abi
+from flb.chain.failure import failure
 from flb.chain.fees import Fees, market, raised
 from flb.chain.outbox import Entry, Outbox
 from flb.chain.rpc import MALFORMED, Rpc, malformed
@@ -223,8 +224,10 @@ class Sender:
             except MALFORMED as error:
                 raise malformed(self.rpc.url, "eth_getTransactionReceipt") from error
             if not good:
+                call = {**self.fields(entry.to, entry.data), "gas": hex(entry.gas)}
+                refused = failure(self.rpc, call, mined)
                 self.outbox.settle(entry)
-                raise ContractRefused("revert", (attempt.tx,), "it was mined, but the state had changed in between")
+                raise refused
             return mined
         return None
 

@@ -195,7 +195,8 @@ def test_send__transaction_that_fails_when_it_is_mined__is_refused(
     failed = [error for error in results if error is not None]
     assert len(failed) == 1
     assert isinstance(failed[0], ContractRefused)
-    assert "it was mined, but the state had changed" in str(failed[0])
+    assert (failed[0].name, failed[0].values) == ("FLBNotMember", (shown(node),))
+    assert "was mined, but the state had changed" in str(failed[0])
 
 
 def test_send__dropped_transaction__leaves_no_gap_for_the_next(

@@ -105,6 +105,14 @@ def test_parse__values__are_typed_and_paths_count_from_the_file() -> None:
         ("run:\n  scoring: {rule: mood}\n", "line 2: run.scoring.rule is 'mood'"),
         ("run:\n  steps: 5000000000\n", "line 2: run.steps is 5000000000: give a number below 2^32"),
         ("lora:\n  r: 0\n", "line 2: lora.r is 0: give at least 1"),
+        ("training:\n  learning_rate: 1e38\n", "line 2: training.learning_rate is 1e+38: give at most 1,000"),
+        ("training:\n  fedprox_mu: 1e39\n", "line 2: training.fedprox_mu is 1e+39: give at most 1,000,000"),
+        ("training:\n  dpo_beta: 1e39\n", "line 2: training.dpo_beta is 1e+39: give at most 1,000"),
+        ("lora:\n  alpha: 4294967295\n", "line 2: lora.alpha is 4294967295: give at most 1,048,576"),
+        (
+            "run:\n  server_optimizer:\n    learning_rate: 1e308\n",
+            "line 3: run.server_optimizer.learning_rate is 1e+308: give at most 1,000",
+        ),
         ("run:\n  value_bound: 3\n", "line 2: run.value_bound is 3: give a power of two"),
         ("training:\n  seed: -1\n", "line 2: training.seed is -1: give 0 or more"),
         ("chain:\n  run: '0x12'\n", "line 2: chain.run is '0x12': give an address"),
@@ -159,7 +167,6 @@ def test_parse__section_without_keys__is_its_defaults() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("num_clients: 3\n", "line 1: num_clients belongs to flb simulate"),
         ("client:\n  local_dp: true\n", "line 2: local privacy is not in this version; set client.local_dp: false"),
     ],
 )
@@ -210,6 +217,8 @@ def test_refuse_off_chain__false__is_refused() -> None:
     refuse_off_chain(Config())
     with pytest.raises(ConfigError, match="a daemon always records on the chain"):
         refuse_off_chain(parse("chain_record: false\n", HERE))
+    with pytest.raises(ConfigError, match="num_clients is for flb simulate: remove it"):
+        refuse_off_chain(parse("num_clients: 3\n", HERE))
 
 
 def test_require__absent__names_the_key() -> None:

@@ -12,7 +12,7 @@ import pytest
 from flb import base_model
 from flb.config import ChainConfig, Config, ModelConfig, TrainingConfig
 from flb.dataset_config import DatasetConfig
-from flb.errors import ConfigError, DatasetError, WrongBaseModel
+from flb.errors import ConfigError, DatasetError, Refused, WrongBaseModel
 from flb.spec import BaseSpec, RunSpec
 from flb.types import Step
 from flb_node import app
@@ -105,6 +105,12 @@ def test_make_trainer__data_that_the_run_cannot_use__refused_before_a_round(
     config = Config(model=ModelConfig(model_path=folder, device_map="cpu", dtype="float32"))
     with pytest.raises(DatasetError, match=named):
         made(config, spec_of(folder, **asked))
+
+
+def test_make_trainer__rate_that_float32_does_not_hold__refused_before_torch_meets_it(folder: Path, made: Any) -> None:
+    config = Config(model=ModelConfig(model_path=folder, device_map="cpu", dtype="float32"))
+    with pytest.raises(Refused, match="training.learning_rate of the run is 1e[+]38, and training bears at most 1,000"):
+        made(config, spec_of(folder, learning_rate=1e38))
 
 
 def test_make_trainer__packing_in_a_run_of_dpo__refused_before_the_model_is_looked_for(

@@ -12,6 +12,7 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig
+from transformers import TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
 import flb_node
@@ -77,6 +78,23 @@ def test_attach__launcher_with_two_processes__refused(
 def test_attach__no_config__says_so(base: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         flb_node.attach(a_trainer(base, tmp_path, lora()), run=str(tmp_path / "config.yaml"))
+
+
+@pytest.mark.parametrize(("own", "said"), [(96, "96"), (None, "None"), (64, ""), ("none at all", "")])
+def test_announce__records_cut_elsewhere__says_both_lengths_and_what_to_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], own: Any, said: str
+) -> None:
+    spec = small_spec()
+    training = dataclasses.replace(spec.training, max_length=64, batch_size=2, learning_rate=1e-3)
+    common = {"output_dir": str(tmp_path), "per_device_train_batch_size": 2, "learning_rate": 1e-3, "use_cpu": True}
+    arguments = TrainingArguments(**common) if own == "none at all" else SFTConfig(**common, bf16=False, max_length=own)
+    attached.announce(arguments, dataclasses.replace(spec, training=training))
+    told = capsys.readouterr().err
+    if not said:
+        assert told == ""
+    else:
+        assert f"the trainer's max_length is {said}, the run's 64; the trainer's is used" in told
+        assert "make it with max_length=64" in told
 
 
 @pytest.mark.parametrize(

@@ -9,19 +9,22 @@ from typing import Any
 
 import pytest
 
-from flb.errors import TrainingFailed, Unavailable
+from flb import identity
+from flb.errors import DatasetError, Impostor, Refused, TrainingFailed, Unavailable
 from flb.roster import RunView
+from flb.spec import RunSpec, digest_of
 from flb.store import BlobStore
 from flb.types import ZERO_DIGEST, Digest, Step
 from flb_aggregator.publish import make_adapter_zero
 from flb_node.daemon import Daemon
 from flb_node.evaluation import Evaluation, Figures, HeldOut
 from tests.served import Served, serve
-from tests.sim import DOMAIN, key_for, small_spec
+from tests.sim import AGGREGATOR_KEY, DOMAIN, key_for, small_spec
 
 pytestmark = pytest.mark.e2e
 
 OTHER = Digest(b"\x77" * 32)
+AGGREGATOR = identity.address_of(AGGREGATOR_KEY)
 
 
 @pytest.fixture
@@ -33,16 +36,21 @@ def served(tmp_path: Path) -> Iterator[Served]:
 @pytest.fixture
 def node(served: Served, tmp_path: Path) -> Iterator[Daemon]:
     """A node's daemon that has not looked at the chain; its tests say what is there."""
+    made = node_of(served, tmp_path)
+    yield made
+    made.stop.set()
+    made.disconnect()
+
+
+def node_of(served: Served, tmp_path: Path) -> Daemon:
+    """The daemon of the first node of the cohort."""
     member = served.opening().cohort[0]
     seen: Any = None
-    made = Daemon(
+    return Daemon(
         domain=DOMAIN, node=member.node, key=key_for(member), chain=seen, blobs=BlobStore(tmp_path / "blobs"),
         folder=tmp_path, secret=bytes(32), dataset=(member.dataset_root, member.records), entrance=seen, make_trainer=seen,
         stop=threading.Event(), status=lambda state, **details: None, log=served.lines.append, poll_seconds=0.02,
     )  # fmt: skip
-    yield made
-    made.stop.set()
-    made.disconnect()
 
 
 def on_chain(served: Served, cert: Digest, following: Digest = ZERO_DIGEST) -> RunView:
@@ -62,6 +70,22 @@ def test_connect__certificate_that_the_chain_does_not_name__waits_and_then_conne
     node.view = on_chain(served, own)
     node.connect()
     assert node.uplink is not None and node.uplink.cert_digest == own
+
+
+def test_connect__spec_whose_choices_do_not_go_together__is_refused_before_a_model_is_loaded(tmp_path: Path) -> None:
+    spec = small_spec()
+    by_hand = dataclasses.replace(spec, lora=dataclasses.replace(spec.lora, align=True))
+    with serve(tmp_path / "aggregator", by_hand) as served:
+        node = node_of(served, tmp_path)
+        assert served.certificates is not None
+        digest = digest_of(served.spec.encode())
+        node.view = dataclasses.replace(on_chain(served, served.certificates.current.digest), spec=digest)
+        with pytest.raises(
+            Refused, match="lora.align is true, and mode factors has no factors to turn: set lora.align"
+        ):
+            node.connect()
+        assert node.spec is None
+        node.disconnect()
 
 
 def test_connect__rotation__keeps_the_channel_until_its_certificate_is_named_no_more(
@@ -98,6 +122,74 @@ def test_disconnect__after_a_break__fetches_and_compares_anew(served: Served, no
     node.disconnect()
     node.connect()
     assert node.uplink is not None and node.uplink.cert_digest == following
+
+
+class Registry:
+    """A run's registry on which the node is no member yet; the run has not started."""
+
+    def __init__(self, served: Served) -> None:
+        assert served.certificates is not None
+        self.seen = dataclasses.replace(
+            on_chain(served, served.certificates.current.digest), opening=None, members={}, aggregator=AGGREGATOR
+        )
+        self.digest = digest_of(served.spec.encode())
+
+    def view(self) -> RunView:
+        return self.seen
+
+    def spec(self) -> Digest:
+        return self.digest
+
+    def confirm(self, blocks: int) -> None:
+        """Every block counts."""
+
+
+class Door:
+    """Counts who comes in, and lets nobody."""
+
+    def __init__(self) -> None:
+        self.tried = 0
+
+    def enter(self, *_: Any) -> bool:
+        self.tried += 1
+        return False
+
+
+def test_cycle__run_that_cannot_use_the_data__is_told_before_anything_is_asked_of_the_chain(
+    served: Served, node: Daemon
+) -> None:
+    def check(spec: RunSpec) -> None:
+        assert spec == served.spec
+        raise DatasetError("no record can be used", "join another run")
+
+    door: Any = Door()
+    node.chain, node.entrance, node.check = Registry(served), door, check  # type: ignore[assignment]
+    for _ in range(2):  # a refusal is not forgotten by the next look
+        with pytest.raises(DatasetError, match="no record can be used"):
+            node.cycle()
+    assert door.tried == 0 and node.spec is None
+    node.check = lambda spec: None
+    assert not node.cycle()
+    assert door.tried == 1 and node.spec == served.spec and node.train is None
+
+
+def test_cycle__spec_that_the_contract_does_not_name__joins_nothing(served: Served, node: Daemon) -> None:
+    door: Any = Door()
+    chain = Registry(served)
+    chain.digest = OTHER
+    node.chain, node.entrance = chain, door  # type: ignore[assignment]
+    with pytest.raises(Impostor, match="run spec is not the one on chain"):
+        node.cycle()
+    assert door.tried == 0
+
+
+def test_cycle__run_that_is_over__asks_nothing_of_the_data(served: Served, node: Daemon) -> None:
+    chain: Any = Registry(served)
+    chain.seen = dataclasses.replace(chain.seen, finished=True, spec=chain.digest)
+    node.chain, node.view = chain, chain.seen
+    node.check = lambda spec: pytest.fail("the run is over")
+    node.connect()
+    assert node.spec == served.spec and node.train is None
 
 
 def test_work__training_failed__costs_the_round_and_not_the_node(served: Served, node: Daemon) -> None:

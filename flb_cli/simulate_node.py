@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node of a simulated run: keys, secret and dataset of its own, and the node's own way from training to a manifest.
+
+Keys and secrets follow from the run's salt and the node's number, so a run that is repeated gives the same bytes.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from flb import identity
+from flb.spec import RunSpec
+from flb.store import BlobStore
+from flb.types import ZERO_DIGEST, Address, Digest, Domain, Manifest, Member, Opening
+from flb_node import commitment, pipeline
+from flb_node.pipeline import Sealed, Train
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node. `number` counts from 1, `secret` salts its records and updates, `dataset` is root and number of
+    records, `folder` holds its state, `train` trains on its data."""
+
+    number: int
+    key: bytes
+    secret: bytes
+    dataset: tuple[Digest, int]
+    folder: Path
+    train: Train
+
+    @property
+    def address(self) -> Address:
+        """The node's address."""
+        return identity.address_of(self.key)
+
+    def member(self) -> Member:
+        """As the registry lists it."""
+        address = self.address
+        return Member(address, address, address, *self.dataset)
+
+    def seal(self, opening: Opening, spec: RunSpec, domain: Domain, blobs: BlobStore) -> Sealed:
+        """Train and seal, by the pipeline of `flb-node`. Raises PeerFault or TrainingFailed for a training that diverged."""
+        return pipeline.seal_update(
+            spec, opening.step, opening.base, run=domain.run, node=self.address, secret=self.secret, blobs=blobs,
+            folder=self.folder, train=self.train,
+        )  # fmt: skip
+
+    def manifest(self, opening: Opening, spec: RunSpec, spec_digest: Digest, sealed: Sealed) -> Manifest:
+        """What it signs for this opening."""
+        root, records = self.dataset
+        return Manifest(
+            node=self.address, round=opening.round, seed=opening.seed, spec=spec_digest, base=opening.base,
+            digest=sealed.digest, tensor_root=ZERO_DIGEST, dataset_root=root, size=sealed.size, examples=records,
+            codec=spec.wire_codec,
+        )  # fmt: skip
+
+
+def make(number: int, salt: str, records: Iterable[bytes], folder: Path, train: Train) -> Node:
+    """A node with its folder; `salt` is the run's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    key, secret = (
+        hashlib.sha256(f"flb simulated node {what} {salt} {number}".encode()).digest() for what in ("key", "secret")
+    )
+    dataset = commitment.commit(identity.address_of(key), records, secret)
+    return Node(number, key, secret, dataset, folder, train)
