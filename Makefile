@@ -38,6 +38,7 @@ lint: setup
 	@$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports --no-cache
 	@$(BIN)/python tools/gen_proto.py --check
 	@$(BIN)/python -m tools.make_vectors --check
+	@$(BIN)/python -m tools.make_legality --check
 
 contracts: setup  ## Compile the contracts, compare the exported ABI, run the Solidity tests
 	@echo "== contracts"
@@ -56,9 +57,10 @@ coverage: setup  ## Line coverage of the contracts by the Solidity tests, at lea
 fmt: setup  ## Format the code
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
 
-gen: setup  ## Generate protobuf code, the exported ABI and the vectors
+gen: setup  ## Generate protobuf code, the exported ABI, the vectors and the tables of legality
 	@$(BIN)/python tools/gen_proto.py
 	@$(BIN)/python -m tools.make_vectors
+	@$(BIN)/python -m tools.make_legality
 	@$(HARDHAT) build --quiet && $(CURDIR)/$(BIN)/python $(CURDIR)/tools/export_abi.py
 
 chaos: setup  ## Kill, cut and starve real processes at every place, one a run; about half an hour

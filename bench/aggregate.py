@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Combining the updates of a round, files to file with fsync, beside reading and writing the same bytes alone.
 
-    python -m bench.aggregate [--nodes 16] [--mib 160] [--codec f32] [--threads T] [--repeat R] [--json]
+    python -m bench.aggregate [--rule mean] [--mode factors] [--nodes 16] [--mib 160] [--codec f32] [--threads T]
+        [--repeat R] [--json]
+
+A rule other than the mean bears a fifth of the nodes. In the modes `factors` and `product` rules that compare updates do
+so in product space, which costs the rank times as much as in modes that send one factor; `--mib` is then still the size
+of the whole adapter, of which those send half.
 
 `--mib` is the size of one update in float32: layers of Llama-3.1-8B at rank 16, 5 MiB each. Peak memory is that of a
 fresh process that combines and does nothing else.
@@ -22,11 +27,13 @@ from typing import Any
 import numpy as np
 
 from bench.payload import MIB_OF_32_LAYERS, llama_8b_r16
+from bench.peers.payload import RANK
 from flb.admission import in_file_order, layout_of, update_metadata
 from flb.codec import CODINGS, Raw, dither
 from flb.spec import RunSpec, decode
+from flb.spec_sections import AGGREGATION_RULES, AggregationSpec
 from flb.store import BlobStore
-from flb.types import Digest, Step, TensorSpec
+from flb.types import Digest, LoraMode, Step, TensorSpec
 from flb.wire import container
 from flb_aggregator.metrics import peak_rss_mib
 from flb_aggregator.pipeline import Input, combine
@@ -46,6 +53,13 @@ def bare(base: Path, inputs: list[Input], target: Path) -> None:
         while count := file.readinto(buffer):
             out.write(buffer[:count])
         os.fsync(out.fileno())
+
+
+def aggregation(rule: str, nodes: int) -> AggregationSpec:
+    """The rule as the spec has it; robust ones bear a fifth of the nodes and count every update once."""
+    if rule == "mean":
+        return AggregationSpec()
+    return AggregationSpec(rule=rule.replace("-", "_"), byzantine=nodes // 5, weights="equal")
 
 
 def write_update(spec: RunSpec, node: int, path: Path) -> Path:
@@ -92,7 +106,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         folder = Path(name)
         store, spec = BlobStore(folder / "blobs"), small_spec(options.mode, options.codec)
         base = make_adapter_zero(llama_8b_r16(layers), 0, store)
-        spec = dataclasses.replace(spec, tensors=llama_8b_r16(layers), adapter=base.hex())
+        spec = dataclasses.replace(
+            spec, tensors=llama_8b_r16(layers), adapter=base.hex(), aggregation=aggregation(options.rule, options.nodes),
+            lora=dataclasses.replace(spec.lora, r=RANK),
+        )  # fmt: skip
         (folder / "spec").write_bytes(spec.encode())
         inputs = [Input(1, write_update(spec, node, folder / f"update-{node}")) for node in range(options.nodes)]
         os.sync()  # what is still being written would slow both measurements
@@ -114,8 +131,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rule", choices=("mean",), default="mean")
-    parser.add_argument("--mode", choices=("factors", "alternate"), default="factors")
+    parser.add_argument("--rule", choices=[rule.replace("_", "-") for rule in AGGREGATION_RULES], default="mean")
+    parser.add_argument("--mode", choices=[mode.value for mode in LoraMode], default="factors")
     parser.add_argument("--nodes", type=int, default=16)
     parser.add_argument("--mib", type=float, default=160, help="one update in float32 (default: 160)")
     parser.add_argument("--codec", choices=("f32", "bf16", "mxint8", "mxint4"), default="f32")

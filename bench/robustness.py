@@ -18,7 +18,9 @@ from sklearn.datasets import load_digits
 from flb.aggregation import rules
 from flb.aggregation.gram import squared_distances
 from flb.aggregation.order_statistics import RangeSum
-from flb.delta import Float64, Int64, norm_shift
+from flb.attacks import alie, ipm, mimic
+from flb.attacks.moments import mean
+from flb.delta import Float32, Float64, Int64, norm_shift
 from flb.partition import dirichlet
 from flb.spec_sections import AggregationSpec
 from flb.types import Step
@@ -50,14 +52,24 @@ RULES = {
     "neighbours, centered clipping": spec("centered_clipping", "nearest_neighbours"),
 }
 
-Attack = Callable[[Float64, np.random.Generator], Float64]
-ATTACKS: dict[str, Attack] = {
-    "sign flip": lambda honest, random: np.tile(-honest.mean(axis=0), (WRONG, 1)),
-    "IPM 2": lambda honest, random: np.tile(-2.0 * honest.mean(axis=0), (WRONG, 1)),
-    "ALIE 1.5": lambda honest, random: np.tile(honest.mean(axis=0) - 1.5 * honest.std(axis=0), (WRONG, 1)),
-    "Gauss 10": lambda honest, random: honest.mean(axis=0) + 10 * random.standard_normal((WRONG, honest.shape[1])),
-    "mimic": lambda honest, random: np.tile(honest[0], (WRONG, 1)),
+VECTOR = "vector"
+Update = dict[str, Float32]
+
+
+def gauss(honest: list[Update], random: np.random.Generator) -> Update:
+    """The honest mean and noise of a deviation of 10 in every coordinate."""
+    middle = mean([update[VECTOR] for update in honest])
+    return {VECTOR: (middle + 10 * random.standard_normal(middle.size)).astype(np.float32)}
+
+
+ATTACKS: dict[str, Callable[[list[Update], np.random.Generator], Update]] = {
+    "sign flip": lambda honest, random: ipm.attack(honest, 1.0),
+    "IPM 2": lambda honest, random: ipm.attack(honest, 2.0),
+    "ALIE 1.5": lambda honest, random: alie.attack(honest, -1.5),
+    "Gauss 10": gauss,
+    "mimic": lambda honest, random: mimic.attack(honest, 0),
 }
+"""What each wrong node sends; the sign is that of the honest mean, which costs more than that of the own update."""
 
 
 def combine(aggregation: AggregationSpec, updates: Float64, step: int) -> Float64:
@@ -108,10 +120,12 @@ def accuracy(aggregation: AggregationSpec, attack: str, seed: int, rounds: int, 
             error = probabilities(model, images[batch])
             error[np.arange(BATCH), labels[batch]] -= 1
             momenta[node] = MOMENTUM * momenta[node] - (images[batch].T @ error).ravel() / BATCH
-        sent = momenta[:honest]
+        sent = [{VECTOR: momentum.astype(np.float32)} for momentum in momenta[:honest]]
         if attack != "none":
-            sent = np.vstack([sent, ATTACKS[attack](sent, random)])
-        model = model + rate * combine(aggregation, sent, step)
+            sent += [ATTACKS[attack](sent[:honest], random) for _ in range(WRONG)]
+        model = model + rate * combine(
+            aggregation, np.array([update[VECTOR] for update in sent], dtype=np.float64), step
+        )
     return float((probabilities(model, images[test]).argmax(axis=1) == labels[test]).mean())
 
 

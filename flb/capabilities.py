@@ -2,7 +2,7 @@
 """What an algorithm can do, as data: each declares one constant `CAPABILITIES`, and the planner composes them.
 
 A declaration states a property of the algorithm, never a list of its neighbours: what goes together follows from them
-(`flb.planner`), and so does the table in docs/aggregation.md.
+(`flb.legality`), and so do the tables in docs/aggregation.md.
 """
 
 from dataclasses import dataclass
@@ -28,14 +28,21 @@ class ModeCapabilities:
 class RuleCapabilities:
     """An aggregation rule. `linear`: a weighted sum with weights that do not depend on the updates. `coordinates`: it
     looks at each coordinate alone; other rules that are not linear weigh whole updates. `robust`: it bears hostile
-    updates, and so wants weights that nobody can claim. `factor`, `offset`: it needs at least factor·f + offset of
+    updates, and so wants weights that nobody can claim. `selects`: its weights are 0 and 1, so that its sums are no
+    larger than those of equal weights. `factor`, `offset`: it needs at least factor·f + offset of
     them."""
 
     linear: bool = False
     coordinates: bool = False
     robust: bool = True
+    selects: bool = False
     factor: int = 2
     offset: int = 1
+
+    @property
+    def weighs(self) -> bool:
+        """Whether it weighs whole updates by their distances."""
+        return not (self.linear or self.coordinates)
 
     def least(self, byzantine: int) -> int:
         """The least number of updates, `byzantine` of which may be hostile."""
@@ -44,7 +51,7 @@ class RuleCapabilities:
 
 @dataclass(frozen=True, slots=True)
 class MixingCapabilities:
-    """What comes before a rule. `needs_distances`: it compares whole updates. `factor`, `offset` as for a rule."""
+    """What comes before a rule. `needs_distances`: it compares whole updates; else it averages buckets of them. `factor`, `offset` as for a rule."""
 
     needs_distances: bool
     factor: int = 2

@@ -3,10 +3,11 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 from flb.errors import Refused
+from flb.legality import refuse_illegal
 from flb.lora.layout import adapter_tensors, module_names, resolve
-from flb.lora.stack import check_bound
 from flb.records import RING
 from flb.spec import (
     VERSION,
@@ -20,8 +21,9 @@ from flb.spec import (
     ServerOptimizerSpec,
     TrainingSpec,
     check,
+    decode,
 )
-from flb.types import LoraMode, TensorSpec
+from flb.types import TensorSpec
 
 FRACTION_BITS = 32
 """F of docs/arithmetic.md 1."""
@@ -44,16 +46,22 @@ def plan_tensors(
 ) -> tuple[tuple[str, ...], tuple[TensorSpec, ...]]:
     """Resolved target modules, and the adapter's tensors. `model_type` is the base's, from its config.json.
 
-    Raises Refused for a name that matches nothing and for a rank below 1.
+    Raises Refused for a name that matches nothing, and for a rank below 1 or above what the smallest layer has.
     """
     modules = resolve(base, wanted, model_type)
     tensors = adapter_tensors(modules, r)
     if any(min(tensor.shape) < 1 for tensor in tensors):
         raise Refused(f"lora.r is {r}", "choose at least 1")
+    smallest = min(modules, key=lambda path: min(modules[path]))
+    if r > (most := min(modules[smallest])):
+        d, k = modules[smallest]
+        raise Refused(
+            f"lora.r is {r}, and the smallest adapted layer, {smallest}, is {d} by {k}", f"choose at most {most}"
+        )
     return module_names(modules), tensors
 
 
-def make_spec(
+def draft_spec(
     *,
     base: BaseSpec,
     lora: LoraSpec,
@@ -73,7 +81,8 @@ def make_spec(
     open_membership: bool,
     salt: str,
 ) -> RunSpec:
-    """The spec, checked. `norm` None means `norm_bound`. Raises Refused for combinations that can't work."""
+    """The spec, each of whose values is possible; whether they go together is `flb.legality`'s to say, so that a plan can
+    show what is wrong. `norm` None means `norm_bound`. Raises Refused."""
     if open_membership and audit == "members":
         audit = "off"  # members would mean everybody; only an explicit `public` publishes updates
     spec = RunSpec(
@@ -94,8 +103,21 @@ def make_spec(
         salt=salt,
     )
     check(spec)
-    if spec.lora_mode is LoraMode.STACK:
-        check_bound(lora, rounds.steps, rounds.max_cohort)
+    return spec
+
+
+def make_spec(**settings: Any) -> RunSpec:
+    """The spec of `draft_spec`'s settings. Raises Refused for values that are not possible or do not go together."""
+    spec = draft_spec(**settings)
+    refuse_illegal(spec)
+    return spec
+
+
+def read_spec(encoded: bytes) -> RunSpec:
+    """Read the spec of a run that one takes part in, which anybody may have made by hand. Raises BadMessage for a wrong
+    form, Refused for values that are not possible or do not go together."""
+    spec = decode(encoded)
+    refuse_illegal(spec)
     return spec
 
 

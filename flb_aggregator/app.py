@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flb import keystore
+from flb import keystore, planner
 from flb import spec as specs
 from flb.chain import membership_calls
 from flb.chain.outbox import Outbox
@@ -135,7 +135,7 @@ def read_spec(folder: Path, blobs: BlobStore) -> tuple[RunSpec, Digest]:
         encoded = (folder / "spec.json").read_bytes()
     except OSError as error:
         raise ConfigError(f"{folder} holds no spec.json", "deploy the run from there with flb chain deploy") from error
-    spec = specs.decode(encoded)
+    spec = planner.read_spec(encoded)
     blobs.put(encoded)
     adapter = publish.make_adapter_zero(spec.tensors, spec.training.seed, blobs)
     if adapter.hex() != spec.adapter:

@@ -25,8 +25,8 @@ from flb_aggregator.ring_blocks import RingBlocks, altered
 TOGETHER = 64
 """The most nodes whose factors are held at a time."""
 
-CELLS = 1 << 22
-"""The most values in the blocks of one thread: 32 MiB."""
+CELLS = 1 << 21
+"""The most values in the blocks of one thread: 16 MiB."""
 
 
 A = ".lora_A.weight"
@@ -109,10 +109,12 @@ class Reader:
         """(n, n) of one module. Raises CorruptStore for a factor that no admitted update has."""
         a, b = pair
         unit_a, unit_b = base_unit(a.largest, a.tensor.shape[1]), base_unit(b.largest, b.tensor.shape[0])
-        return module(self._exact(b, unit_b), self._exact(a, unit_a), self._rank, unit_b, unit_a, self._update)
+        left = self._exact(b, unit_b).copy()
+        return module(left, self._exact(a, unit_a), self._rank, unit_b, unit_a, self._update)
 
     def _exact(self, factor: Factor, unit: Unit) -> Float64:
-        """Inner products of r vectors of the base, then r of each node: rows of A, or columns of B."""
+        """Inner products of r vectors of the base, then r of each node: rows of A, or columns of B. Valid until the next
+        call."""
         self._gram.matrix.fill(0)
         is_a = factor.tensor.name.endswith(A)
         length = factor.tensor.shape[1 if is_a else 0]
@@ -135,7 +137,7 @@ class Reader:
         bounded = within_bound(self._gram.matrix)[self._rank :]
         for place in np.flatnonzero(~bounded).tolist():
             raise altered(self._files, 1 + self._nodes[place // self._rank])
-        return self._gram.matrix.copy()
+        return self._gram.matrix
 
     def _integers(self, factor: Factor, source: int, first: int, count: int, unit: Unit) -> Float64:
         """Elements of one factor in units of 2^exponent; `source` 0 is the base. Valid until the next call."""

@@ -86,26 +86,40 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def make_spec(config: Config, folder: Path) -> RunSpec:
-    """The spec of a config, with adapter 0 written into the aggregator's blobs."""
-    from flb import base_model, planner
-    from flb import spec as specs
+    """The spec of a config, with adapter 0 written into the aggregator's blobs. Raises Refused before anything is read or
+    written where its choices do not go together."""
+    from flb import base_model
+    from flb.legality import refuse_illegal
     from flb.store import BlobStore
     from flb_aggregator.publish import make_adapter_zero
     from flb_cli.deploy_progress import salt_of
+
+    spec = draft_spec(config)
+    refuse_illegal(spec)
+    path = require(config.model.model_path, "model.model_path", "name the folder of the base model")
+    base = dataclasses.replace(spec.base, digest=base_model.digest(path))
+    adapter = make_adapter_zero(spec.tensors, spec.training.seed, BlobStore(folder / "blobs"))
+    return dataclasses.replace(spec, base=base, adapter=adapter.hex(), salt=salt_of(folder) or secrets.token_hex(32))
+
+
+def draft_spec(config: Config) -> RunSpec:
+    """The spec of a config but for the digests of base model and adapter 0 and the salt, which are zero. Reads the headers
+    of the base model's files, and no more. Raises Refused for values that are not possible."""
+    from flb import base_model, planner
+    from flb import spec as specs
+    from flb.types import ZERO_DIGEST
 
     path = require(config.model.model_path, "model.model_path", "name the folder of the base model")
     names, tensors = planner.plan_tensors(
         base_model.tensors(path), config.lora.target_modules, config.lora.r, base_model.model_type(path)
     )
-    training = section(specs.TrainingSpec, config.training)
-    adapter = make_adapter_zero(tensors, training.seed, BlobStore(folder / "blobs"))
     run = config.run
-    return planner.make_spec(
-        base=specs.BaseSpec(path.name, base_model.digest(path), *base_model.source(path)),
+    return planner.draft_spec(
+        base=specs.BaseSpec(path.name, ZERO_DIGEST.hex(), *base_model.source(path)),
         lora=section(specs.LoraSpec, config.lora, target_modules=names, ranks=config.lora.ranks or ()),
         tensors=tensors,
-        adapter=adapter.hex(),
-        training=training,
+        adapter=ZERO_DIGEST.hex(),
+        training=section(specs.TrainingSpec, config.training),
         rounds=specs.RoundSpec(
             run.steps,
             run.round_seconds,
@@ -125,7 +139,7 @@ def make_spec(config: Config, folder: Path) -> RunSpec:
         weight_cap=run.weight_cap,
         norm=None if run.norm_bound == "auto" else int(run.norm_bound),
         open_membership=run.membership == "open",
-        salt=salt_of(folder) or secrets.token_hex(32),
+        salt=ZERO_DIGEST.hex(),
     )
 
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from flb import identity
-from flb import spec as specs
+from flb import identity, planner
 from flb.errors import AggregatorUnavailable, Fatal, Impostor, PeerFault, TrainingFailed, Unavailable, WrongRound
 from flb.membership import SignedMessage
 from flb.roster import RunView, draw
@@ -152,7 +151,7 @@ class Daemon:
         """
         if self.spec is None:
             started = self.view.spec != ZERO_DIGEST
-            spec = specs.decode(self.reach().get_run(self.view.spec if started else self.chain.spec()))
+            spec = planner.read_spec(self.reach().get_run(self.view.spec if started else self.chain.spec()))
             if not self.view.finished:
                 self.status("checking the data")
                 self.check(spec)

@@ -126,7 +126,7 @@ def test_aggregator__imported__loads_neither_torch_nor_web3() -> None:
 @pytest.mark.unit
 @pytest.mark.parametrize("package", PACKAGES)
 def test_pure_modules__have_a_test_file_of_their_own(package: str) -> None:
-    pure = ("delta", "merkle", "identity", "roster", "records", "admission", "rounds", "planner", "spec", "store",
+    pure = ("delta", "merkle", "identity", "roster", "records", "admission", "rounds", "planner", "forecast", "spec", "store",
             "keystore", "config_file", "audit", "pipeline", "publish", "sessions", "intake", "data", "commitment")  # fmt: skip
     missing = []
     for path in (ROOT / package).glob("*.py"):
@@ -167,6 +167,13 @@ def test_imports__third_party__are_declared(package: str, extras: tuple[str, ...
 @pytest.mark.unit
 def test_generated_protobuf__belongs_to_its_sources() -> None:
     done = subprocess.run([sys.executable, "tools/gen_proto.py", "--check"], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.unit
+def test_tables_of_legality__belong_to_the_declarations() -> None:
+    command = [sys.executable, "-m", "tools.make_legality", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from flb.delta import NORM_BITS, Float32, Float64, Int64
 
-CELLS = 1 << 19
-"""The most values that a matrix of one block holds, 4 MiB, so that memory grows only with the square of the cohort."""
+CELLS = 1 << 20
+"""The most values that a matrix of one block holds, 8 MiB, so that memory grows only with the square of the cohort."""
 
 
 def block_size(count: int) -> int:

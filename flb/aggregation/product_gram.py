@@ -55,11 +55,12 @@ def gram_unit(norm_bound: int, largest_a: float, largest_b: float, size: int) ->
 def module(left: Float64, right: Float64, rank: int, base_b: Unit, base_a: Unit, update: Unit) -> Float64:
     """(n, n) inner products of one module, from Gram matrices of (n + 1)·r vectors, the base's r first.
 
-    `left` is of the columns of B, dB₁ to dBₙ, `right` of the rows of A, dA₁ to dAₙ, both in integers of their units.
+    `left` is of the columns of B, dB₁ to dBₙ, `right` of the rows of A, dA₁ to dAₙ, both in integers of their units; they are
+    scratch afterwards.
     """
     count = len(left) // rank - 1
-    p = _scaled(left, rank, base_b, update).reshape(count + 1, rank, count + 1, rank)
-    q = _scaled(right, rank, base_a, update).reshape(count + 1, rank, count + 1, rank)
+    p = _scale(left, rank, base_b, update).reshape(count + 1, rank, count + 1, rank)
+    q = _scale(right, rank, base_a, update).reshape(count + 1, rank, count + 1, rank)
     gram = np.empty((count, count))
     for i in range(count):
         a_aj = q[0, :, :1] + q[0, :, 1:]  # A·Aⱼᵀ as (r, n, r)
@@ -79,12 +80,13 @@ def module(left: Float64, right: Float64, rank: int, base_b: Unit, base_a: Unit,
     return (gram + gram.T) * 0.5  # equal updates keep equal rows
 
 
-def _scaled(gram: Float64, rank: int, base: Unit, update: Unit) -> Float64:
-    """The Gram matrix in values; factors are powers of two, so nothing is rounded."""
+def _scale(gram: Float64, rank: int, base: Unit, update: Unit) -> Float64:
+    """The Gram matrix in values, in place; factors are powers of two, so nothing is rounded."""
     units = np.full(len(gram), update.value)
     units[:rank] = base.value
-    scaled: Float64 = gram * units[:, None] * units[None, :]
-    return scaled
+    gram *= units[:, None]
+    gram *= units
+    return gram
 
 
 def integers(gram: Float64, unit: Unit) -> Int64:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flb import identity
-from flb.errors import DatasetError, Impostor, TrainingFailed, Unavailable
+from flb.errors import DatasetError, Impostor, Refused, TrainingFailed, Unavailable
 from flb.roster import RunView
 from flb.spec import RunSpec, digest_of
 from flb.store import BlobStore
@@ -36,16 +36,21 @@ def served(tmp_path: Path) -> Iterator[Served]:
 @pytest.fixture
 def node(served: Served, tmp_path: Path) -> Iterator[Daemon]:
     """A node's daemon that has not looked at the chain; its tests say what is there."""
+    made = node_of(served, tmp_path)
+    yield made
+    made.stop.set()
+    made.disconnect()
+
+
+def node_of(served: Served, tmp_path: Path) -> Daemon:
+    """The daemon of the first node of the cohort."""
     member = served.opening().cohort[0]
     seen: Any = None
-    made = Daemon(
+    return Daemon(
         domain=DOMAIN, node=member.node, key=key_for(member), chain=seen, blobs=BlobStore(tmp_path / "blobs"),
         folder=tmp_path, secret=bytes(32), dataset=(member.dataset_root, member.records), entrance=seen, make_trainer=seen,
         stop=threading.Event(), status=lambda state, **details: None, log=served.lines.append, poll_seconds=0.02,
     )  # fmt: skip
-    yield made
-    made.stop.set()
-    made.disconnect()
 
 
 def on_chain(served: Served, cert: Digest, following: Digest = ZERO_DIGEST) -> RunView:
@@ -65,6 +70,22 @@ def test_connect__certificate_that_the_chain_does_not_name__waits_and_then_conne
     node.view = on_chain(served, own)
     node.connect()
     assert node.uplink is not None and node.uplink.cert_digest == own
+
+
+def test_connect__spec_whose_choices_do_not_go_together__is_refused_before_a_model_is_loaded(tmp_path: Path) -> None:
+    spec = small_spec()
+    by_hand = dataclasses.replace(spec, lora=dataclasses.replace(spec.lora, align=True))
+    with serve(tmp_path / "aggregator", by_hand) as served:
+        node = node_of(served, tmp_path)
+        assert served.certificates is not None
+        digest = digest_of(served.spec.encode())
+        node.view = dataclasses.replace(on_chain(served, served.certificates.current.digest), spec=digest)
+        with pytest.raises(
+            Refused, match="lora.align is true, and mode factors has no factors to turn: set lora.align"
+        ):
+            node.connect()
+        assert node.spec is None
+        node.disconnect()
 
 
 def test_connect__rotation__keeps_the_channel_until_its_certificate_is_named_no_more(
