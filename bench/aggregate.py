@@ -26,8 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.payload import MIB_OF_32_LAYERS, llama_8b_r16
-from bench.peers.payload import RANK
+from bench.payload import MIB_OF_32_LAYERS, RANK, llama_8b_r16
 from flb import moments
 from flb.admission import in_file_order, layout_of, update_metadata
 from flb.codec import CODINGS, Raw, dither
@@ -129,8 +128,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         spec = dataclasses.replace(
             spec, tensors=llama_8b_r16(layers), adapter=base.hex(), aggregation=aggregation(options.rule, options.nodes),
             lora=dataclasses.replace(spec.lora, r=RANK),
+            server_optimizer=ServerOptimizerSpec(options.optimizer, 1.0),
         )  # fmt: skip
-        spec = dataclasses.replace(spec, server_optimizer=ServerOptimizerSpec(options.optimizer, 1.0))
         if moments.keeps_moments(spec):
             write_moments(spec, folder / "moments")
         (folder / "spec").write_bytes(spec.encode())

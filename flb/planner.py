@@ -8,6 +8,7 @@ from typing import Any
 from flb.errors import Refused
 from flb.legality import refuse_illegal
 from flb.lora.layout import adapter_tensors, module_names, resolve
+from flb.lora.stack import check_bound
 from flb.records import RING
 from flb.spec import (
     VERSION,
@@ -23,7 +24,7 @@ from flb.spec import (
     check,
     decode,
 )
-from flb.types import TensorSpec
+from flb.types import LoraMode, TensorSpec
 
 FRACTION_BITS = 32
 """F of docs/arithmetic.md 1."""
@@ -103,6 +104,8 @@ def draft_spec(
         salt=salt,
     )
     check(spec)
+    if spec.lora_mode is LoraMode.STACK:
+        check_bound(lora, rounds.steps, rounds.max_cohort)
     return spec
 
 
