@@ -2,22 +2,26 @@
 """What a closed round comes to, on disk: the adapter, its folder, the encoded step with its remainder, the optimizer's
 moments, the record.
 
-Pure in its inputs: called again after a restart it writes the same bytes.
+Called again after a restart it gives the same bytes: it makes them again, or, where another sum in BLAS could differ,
+reads in its note what it made.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from flb import moments, payouts, records, scoring
+from flb.admission import rank_of_size
 from flb.errors import BadMessage, CorruptStore
+from flb.lora.gap import Gap
 from flb.records import Closing, Record, Roll
 from flb.spec import RunSpec
 from flb.store import BlobStore, BlobWriter
 from flb.types import ZERO_DIGEST, Address, Digest, Domain, Opening, Step
+from flb_aggregator.certify import bit_exact
 from flb_aggregator.encoded_step import Down, Write
+from flb_aggregator.made import Blobs, Note
 from flb_aggregator.moments import Moments
 from flb_aggregator.pipeline import Input, combine
 from flb_aggregator.publish import publish_folder
@@ -32,15 +36,27 @@ def make(
     previous: Digest,
     blobs: BlobStore,
     adapters: Path,
+    report: Callable[[Mapping[str, float]], None] = lambda figures: None,
 ) -> Roll:
-    """Combine, publish, record; `previous` is the last sealed round's record, zero for none. Raises CorruptStore."""
-    inputs = [Input(admitted.weight, blobs.path(admitted.manifest.digest)) for admitted in closing.admitted]
+    """Combine, publish, record; `previous` is the last sealed round's record, zero for none. `report` gets figures of the
+    round, where there are any. Raises CorruptStore."""
+    inputs = [
+        Input(item.weight, blobs.path(item.manifest.digest), rank_of_size(spec, opening.step, item.manifest.size))
+        for item in closing.admitted
+    ]
     before = record_before(previous, blobs)
     left = left_by(before, blobs.path)
     standings = payouts.after(
         before.standings if before is not None else (), scoring.of_round(closing.admitted, spec), spec.scoring.payout
     )
-    made = blobs_of(spec, domain.run, opening.step, opening.base, blobs.path(opening.base), left, inputs, blobs)
+    note = Note(adapters.parent / "made", opening, closing)
+    made = None if bit_exact(spec) else note.read(blobs)
+    if made is None:
+        base = blobs.path(opening.base)
+        made = blobs_of(spec, domain.run, opening.step, opening.base, base, left, inputs, blobs)
+        if not bit_exact(spec):
+            note.write(made)
+    report(made.figures)
     publish_folder(adapters, spec, opening.step, blobs, made.adapter)
     record = records.make(
         domain, spec_digest, opening, previous, closing, made.adapter, made.optimizer_state, made.down, made.remainder,
@@ -49,17 +65,6 @@ def make(
     blob = records.encode(record)
     blobs.put(blob)
     return records.roll_of(record, blob)
-
-
-@dataclass(frozen=True, slots=True)
-class Blobs:
-    """Digests of what a step makes; zero for what the run has not: the optimizer's moments, the encoded step and its
-    remainder."""
-
-    adapter: Digest
-    optimizer_state: Digest = ZERO_DIGEST
-    down: Digest = ZERO_DIGEST
-    remainder: Digest = ZERO_DIGEST
 
 
 class Left(NamedTuple):
@@ -100,8 +105,10 @@ def blobs_of(
             to = Down(run, base, left.remainder, writer("down"), writer("remainder"))
         if moments.keeps_moments(spec):
             kept = Moments(left.optimizer_state, writer("optimizer_state"))
-        combine(spec, step, base_path, inputs, write, to=to, moments=kept)
-        return Blobs(**{name: blob.commit() for name, blob in made.items()})
+        gaps: list[Gap] = []
+        combine(spec, step, base_path, inputs, write, to=to, moments=kept, report=gaps.append)
+        figures = gaps[0].figures if gaps else {}
+        return Blobs(**{name: blob.commit() for name, blob in made.items()}, figures=figures)
 
 
 def record_before(previous: Digest, blobs: BlobStore) -> Record | None:

@@ -24,6 +24,7 @@ class Node:
     records, `folder` holds its state, `train` trains on its data."""
 
     number: int
+    address: Address
     key: bytes
     secret: bytes
     dataset: tuple[Digest, int]
@@ -32,15 +33,9 @@ class Node:
     records: Iterable[bytes] = ()
     """For the privacy ledger, which lies in the folder."""
 
-    @property
-    def address(self) -> Address:
-        """The node's address."""
-        return identity.address_of(self.key)
-
     def member(self) -> Member:
         """As the registry lists it."""
-        address = self.address
-        return Member(address, address, address, *self.dataset)
+        return Member(self.address, self.address, self.address, *self.dataset)
 
     def seal(self, opening: Opening, spec: RunSpec, domain: Domain, blobs: BlobStore) -> Sealed:
         """Train and seal, by the pipeline of `flb-node`. Raises PeerFault or TrainingFailed for a training that diverged."""
@@ -74,6 +69,5 @@ def make(number: int, salt: str, records: Iterable[bytes], folder: Path, train: 
     key, secret = (
         hashlib.sha256(f"flb simulated node {what} {salt} {number}".encode()).digest() for what in ("key", "secret")
     )
-    kept = tuple(records)
-    dataset = commitment.commit(identity.address_of(key), kept, secret)
-    return Node(number, key, secret, dataset, folder, train, kept)
+    kept, address = tuple(records), identity.address_of(key)
+    return Node(number, address, key, secret, commitment.commit(address, kept, secret), folder, train, kept)
