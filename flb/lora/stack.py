@@ -8,7 +8,6 @@ part of the stack.
 """
 
 from flb.capabilities import ModeCapabilities
-from flb.errors import Refused
 from flb.spec import LoraSpec
 from flb.types import Step, TensorSpec
 
@@ -30,14 +29,3 @@ def kept_rank(rank: int, step: Step) -> int:
 def worst_rank(lora: LoraSpec, steps: int, max_cohort: int) -> int:
     """The rank after `steps` rounds in which `max_cohort` nodes each train at the largest rank that they may."""
     return steps * max_cohort * max(lora.node_ranks)
-
-
-def check_bound(lora: LoraSpec, steps: int, max_cohort: int) -> None:
-    """Refuse a run whose worst case passes `max_rank`: a round must never fail for its success."""
-    worst = worst_rank(lora, steps, max_cohort)
-    if worst > lora.max_rank:
-        raise Refused(
-            f"mode stack may grow to rank {worst} ({steps} steps of {max_cohort} nodes at rank {max(lora.node_ranks)}), "
-            f"lora.max_rank is {lora.max_rank}",
-            f"set lora.max_rank to {worst}, or lower run.max_cohort, run.steps or lora.ranks",
-        )

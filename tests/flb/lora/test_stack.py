@@ -3,8 +3,7 @@
 
 import pytest
 
-from flb.errors import Refused
-from flb.lora.stack import check_bound, kept_rank, sent, worst_rank
+from flb.lora.stack import kept_rank, sent, worst_rank
 from flb.spec import LoraSpec
 from flb.types import Step, TensorSpec
 
@@ -17,14 +16,6 @@ def lora(**more: object) -> LoraSpec:
 
 def test_worst_rank__every_node_at_the_largest_rank_in_every_step() -> None:
     assert worst_rank(lora(), 3, 5) == 60 and worst_rank(lora(ranks=(1, 2)), 3, 5) == 30
-
-
-def test_check_bound__worst_case_at_the_bound__passes_and_beyond_it_is_refused_with_what_to_set() -> None:
-    check_bound(lora(max_rank=60), 3, 5)
-    with pytest.raises(
-        Refused, match=r"rank 60 \(3 steps of 5 nodes at rank 4\), lora.max_rank is 59: set lora.max_rank to 60"
-    ):
-        check_bound(lora(max_rank=59), 3, 5)
 
 
 def test_kept_rank__adapter_zero__is_not_part_of_the_stack() -> None:
