@@ -86,7 +86,7 @@ def residual(c: Choices) -> Iterator[Reason]:
             f"lora.residual_rank is {lora.residual_rank}, and mode {lora.mode} leaves no residual",
             (off, *c.modes(lambda m: m.linear and m.both_factors)),
         )
-    elif not c.rule.linear or c.mixed:
+    elif not c.rule.linear:
         yield Reason(
             f"lora.residual_rank is {lora.residual_rank}, and the residual is that of the mean, not of "
             f"{c.spec.aggregation.rule}",
