@@ -57,4 +57,4 @@ def test_reduce_into__float32__is_round_half_even_of_the_exact_quotient() -> Non
 
 
 def test_block_size__a_large_cohort__holds_no_more_values() -> None:
-    assert all(count * block_size(count) <= 1 << 20 for count in (1, 16, 64, 1000, 4096))
+    assert all(count * block_size(count) <= 1 << 21 for count in (1, 16, 64, 1000, 4096))
