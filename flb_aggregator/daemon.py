@@ -160,13 +160,14 @@ class Daemon:
         self.metrics.combined(effect.opening, effect.closing, self.now() - started, self.spec.down)
         self.log(
             f"round {effect.opening.round}: adapter {roll.adapter_digest.hex()[:12]}… from {roll.accepted} updates"
+            + self.metrics.of_mean(effect.opening.round)
         )
 
     def make(self, effect: Combine, previous: Digest) -> Roll:
         """In a thread: everything that the round leaves."""
         return outcome.make(
             self.spec, self.spec_digest, self.domain, effect.opening, effect.closing, previous, self.blobs,
-            self.adapters,
+            self.adapters, self.metrics.figure(effect.opening.round).update,
         )  # fmt: skip
 
     async def submit(self, what: str, send: Callable[[], Sent]) -> None:

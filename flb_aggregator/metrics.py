@@ -82,6 +82,14 @@ class Metrics:
         figure["missing"] = ["0x" + node.hex() for node in closing.missing]
         figure["aggregate_s"] = round(seconds, 4)
 
+    def of_mean(self, number: Round) -> str:
+        """In words, how far the round's adapter is from the mean of the nodes' products; empty where it is that mean."""
+        figure = self.figure(number)
+        if "gap" not in figure:
+            return ""
+        cut = f", {figure['lost_energy']:.2g} of the energy cut" if figure["lost_energy"] else ""
+        return f", {figure['gap']:.2g} of its move away from the mean product{cut}"
+
     def sealed(self, number: Round, what: str, tx: Digest, gas_used: int) -> None:
         """The transaction that ended the round is mined: write its line."""
         figure = self.figure(number)

@@ -2,12 +2,12 @@
 """What a closed round comes to, on disk: the adapter, its folder, the encoded step with its remainder, the optimizer's
 moments, the record.
 
-Pure in its inputs: called again after a restart it writes the same bytes.
+Called again after a restart it gives the same bytes: it makes them again, or, where another sum in BLAS could differ,
+reads in its note what it made.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,9 +18,11 @@ from flb.records import Closing, Record, Roll
 from flb.spec import RunSpec
 from flb.store import BlobStore, BlobWriter
 from flb.types import ZERO_DIGEST, Address, Digest, Domain, Opening, Step
+from flb_aggregator.certify import bit_exact
 from flb_aggregator.encoded_step import Down, Write
+from flb_aggregator.made import Blobs, Note
 from flb_aggregator.moments import Moments
-from flb_aggregator.pipeline import Input, combine
+from flb_aggregator.pipeline import Input, combine, measure_gap
 from flb_aggregator.publish import publish_folder
 
 
@@ -33,8 +35,10 @@ def make(
     previous: Digest,
     blobs: BlobStore,
     adapters: Path,
+    report: Callable[[Mapping[str, float]], None] = lambda figures: None,
 ) -> Roll:
-    """Combine, publish, record; `previous` is the last sealed round's record, zero for none. Raises CorruptStore."""
+    """Combine, publish, record; `previous` is the last sealed round's record, zero for none. `report` gets figures of the
+    round, where there are any. Raises CorruptStore."""
     inputs = [
         Input(item.weight, blobs.path(item.manifest.digest), rank_of_size(spec, opening.step, item.manifest.size))
         for item in closing.admitted
@@ -44,7 +48,14 @@ def make(
     standings = payouts.after(
         before.standings if before is not None else (), scoring.of_round(closing.admitted, spec), spec.scoring.payout
     )
-    made = blobs_of(spec, domain.run, opening.step, opening.base, blobs.path(opening.base), left, inputs, blobs)
+    note = Note(adapters.parent / "made", opening, closing)
+    made = None if bit_exact(spec) else note.read(blobs)
+    if made is None:
+        base = blobs.path(opening.base)
+        made = blobs_of(spec, domain.run, opening.step, opening.base, base, left, inputs, blobs)
+        if not bit_exact(spec):
+            note.write(made)
+    report(made.figures)
     publish_folder(adapters, spec, opening.step, blobs, made.adapter)
     record = records.make(
         domain, spec_digest, opening, previous, closing, made.adapter, made.optimizer_state, made.down, made.remainder,
@@ -53,17 +64,6 @@ def make(
     blob = records.encode(record)
     blobs.put(blob)
     return records.roll_of(record, blob)
-
-
-@dataclass(frozen=True, slots=True)
-class Blobs:
-    """Digests of what a step makes; zero for what the run has not: the optimizer's moments, the encoded step and its
-    remainder."""
-
-    adapter: Digest
-    optimizer_state: Digest = ZERO_DIGEST
-    down: Digest = ZERO_DIGEST
-    remainder: Digest = ZERO_DIGEST
 
 
 class Left(NamedTuple):
@@ -104,8 +104,10 @@ def blobs_of(
             to = Down(run, base, left.remainder, writer("down"), writer("remainder"))
         if moments.keeps_moments(spec):
             kept = Moments(left.optimizer_state, writer("optimizer_state"))
-        combine(spec, step, base_path, inputs, write, to=to, moments=kept)
-        return Blobs(**{name: blob.commit() for name, blob in made.items()})
+        gap = combine(spec, step, base_path, inputs, write, to=to, moments=kept)
+        digests = {name: blob.commit() for name, blob in made.items()}
+    gap = gap or measure_gap(spec, step, base_path, inputs)
+    return Blobs(**digests, figures=gap.figures if gap else {})
 
 
 def record_before(previous: Digest, blobs: BlobStore) -> Record | None:

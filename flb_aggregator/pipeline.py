@@ -10,23 +10,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from flb.lora.gap import Gap
 from flb.spec import RunSpec
 from flb.types import LoraMode, Step
-from flb_aggregator import linear, stack
+from flb_aggregator import certify, gaps, linear, product, residual, stack
 from flb_aggregator.encoded_step import Down, Write
 from flb_aggregator.files import Files
 from flb_aggregator.moments import Moments, RunOptimizer, optimizing
 from flb_aggregator.reweigh import Counted, reweigh
 
-Combine = Callable[[RunSpec, Step, Counted, Files, Write, int, Down | None, RunOptimizer], None]
+Combine = Callable[[RunSpec, Step, Counted, Files, Write, int, Down | None, RunOptimizer], Gap | None]
 
 COMBINE: dict[LoraMode, Combine] = {
     LoraMode.FACTORS: linear.combine,
     LoraMode.ALTERNATE: linear.combine,
     LoraMode.FREEZE_A: linear.combine,
+    LoraMode.PRODUCT: product.combine,
     LoraMode.STACK: stack.combine,
 }
 """By what is averaged."""
+
+
+COORDINATE_RULES = ("median", "trimmed_mean")
+"""They have no weights to average products with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +53,53 @@ def combine(
     threads: int | None = None,
     to: Down | None = None,
     moments: Moments | None = None,
-) -> None:
+) -> Gap | None:
     """Write the adapter that `step` makes from `base` and `inputs` (in order of node address).
 
     `write` gets the bytes in order, one call at a time, from several threads: `threads`, or one for each core, at
     most two. So do the writers of `to`, with which the adapter moves by the encoded step, and that of `moments`, which
-    an optimizer that keeps some must have. Raises CorruptStore where a
-    blob that was checked before is shorter now.
+    an optimizer that keeps some must have. Raises CorruptStore where a blob that was checked before is shorter now.
+    Modes that work in product space return how far they are from its mean.
     """
     remainder = [to.state] if to is not None and to.state is not None else []
     with Files([base, *(item.path for item in inputs), *remainder]) as files:
-        threads = threads or min(2, os.cpu_count() or 1)
+        threads = threads or cores()
         counted = reweigh(spec, step, [item.weight for item in inputs], files, threads)
+        how = residual.combine if spec.lora.residual_rank else COMBINE[spec.lora_mode]
         with optimizing(spec, step, moments) as optimizer:
-            COMBINE[spec.lora_mode](spec, step, counted, files, write, threads, to, optimizer)
+            return how(spec, step, counted, files, write, threads, to, optimizer)
+
+
+def measure_gap(
+    spec: RunSpec, step: Step, base: Path, inputs: Sequence[Input], threads: int | None = None
+) -> Gap | None:
+    """How far the mean of each factor on its own is from the mean of the products; None where one factor is the same for
+    all, so that the two are one, for rules that take no mean, and for cohorts too large to tell."""
+    averaged = spec.lora_mode == LoraMode.FACTORS and spec.aggregation.rule not in COORDINATE_RULES
+    if not averaged or not gaps.measurable(spec, len(inputs)):
+        return None
+    with Files([base, *(item.path for item in inputs)]) as files:
+        threads = threads or cores()
+        counted = reweigh(spec, step, [item.weight for item in inputs], files, threads)
+        return gaps.measure(spec, step, counted, files, threads)
+
+
+def certify_adapter(
+    spec: RunSpec,
+    step: Step,
+    base: Path,
+    inputs: Sequence[Input],
+    published: Path,
+    threads: int | None = None,
+) -> tuple[list[str], Gap]:
+    """Check an adapter that no other machine makes bit for bit: the modules that fail, and how far it is from the mean of
+    the products. Raises CorruptStore where `published` is no adapter of this step."""
+    with Files([base, *(item.path for item in inputs), published]) as files:
+        threads = threads or cores()
+        counted = reweigh(spec, step, [item.weight for item in inputs], files, threads)
+        return certify.certify(spec, step, counted, files, threads)
+
+
+def cores() -> int:
+    """As many threads as share the work."""
+    return min(2, os.cpu_count() or 1)

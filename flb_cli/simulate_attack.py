@@ -5,8 +5,10 @@ An attacker's program checks nothing: what it seals has the right form and any v
 aggregator's part.
 """
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -15,7 +17,6 @@ from flb.attacks import ATTACKS, Attack, Seen, Update, label_flip, named
 from flb.codec import CODINGS, Raw, dither
 from flb.delta import Float32, difference
 from flb.errors import ConfigError, Refused
-from flb.lora.parts import start_of
 from flb.spec import RunSpec
 from flb.store import BlobStore
 from flb.types import Domain, Opening, Step, TensorSpec
@@ -23,7 +24,7 @@ from flb.wire import container
 from flb_cli.simulate_node import Node
 from flb_node import pipeline
 from flb_node.examples import Example
-from flb_node.pipeline import Sealed
+from flb_node.pipeline import Sealed, Tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +110,19 @@ def seal(
     attack = attackers.attack
     if attack is None or attack.sends is None or (attack.omniscient and not honest):
         return node.seal(opening, spec, domain, blobs)
-    layout = layout_of(spec, opening.step)
-    held, own = pipeline.load_adapter(spec, blobs, opening.base), {}
-    base = start_of(spec.lora, spec.training.seed, opening.step, spec.lora.r, held)
+    base: dict[str, Float32] = {}
+    own: dict[str, Float32] = {}
+
+    def train(adapter: Tensors, names: frozenset[str], seed: int, step: Step) -> Tensors:
+        after = node.train(adapter, names, seed, step)
+        base.update({name: adapter[name] for name in names})
+        own.update({name: difference(after[name], adapter[name]) for name in names})
+        return after
+
     if not attack.omniscient:
-        names = frozenset(tensor.name for tensor in layout.tensors)
-        seed = pipeline.training_seed(spec, opening.step, node.address)
-        after = node.train(base, names, seed, opening.step)
-        own = {name: difference(after[name], base[name]) for name in names}
-    sent = attack.sends(Seen(base, own, honest), attackers.strength)
-    return write(sent, node, opening, spec, domain, blobs)
+        with tempfile.TemporaryDirectory(dir=node.folder) as scratch:  # what it seals there is sent to nobody
+            replace(node, train=train, folder=Path(scratch)).seal(opening, spec, domain, blobs)
+    return write(attack.sends(Seen(base, own, honest), attackers.strength), node, opening, spec, domain, blobs)
 
 
 def write(

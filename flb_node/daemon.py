@@ -82,7 +82,9 @@ class Daemon:
         self.prepare()
         self.view = self.chain.view()
         if not self.view.finished:
-            self.learn()  # before joining, and before the run has started
+            if self.spec is None:
+                self.entrance.knock(self.view)
+                self.learn()  # before joining, and before the run has started
             if not self.entrance.enter(self.view, self.relay):
                 self.status("joining")
                 self.wait()
@@ -146,8 +148,8 @@ class Daemon:
     def learn(self) -> RunSpec:
         """The run spec, fetched once; while the run goes on it is checked first that this node can take part.
 
-        Raises Unavailable without an aggregator, Impostor for another spec than the contract names, and what `check`
-        raises.
+        Raises Unavailable without an aggregator, Impostor for another spec than the contract names, Refused for choices
+        that do not go together, and what `check` raises.
         """
         if self.spec is None:
             started = self.view.spec != ZERO_DIGEST

@@ -3,14 +3,14 @@
 
 from collections.abc import Callable
 
-from flb.lora import alternate, factors, freeze_a, stack
+from flb.lora import alternate, factors, freeze_a, product, stack
 from flb.types import LoraMode, Step, TensorSpec
 
 SENT: dict[LoraMode, Callable[[tuple[TensorSpec, ...], Step], tuple[TensorSpec, ...]]] = {
     LoraMode.FACTORS: factors.sent,
     LoraMode.ALTERNATE: alternate.sent,
     LoraMode.FREEZE_A: freeze_a.sent,
-    LoraMode.PRODUCT: factors.sent,
+    LoraMode.PRODUCT: product.sent,
     LoraMode.STACK: stack.sent,
 }
 assert set(SENT) == set(LoraMode), "every LoRA mode says what it sends"

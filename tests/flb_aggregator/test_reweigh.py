@@ -189,3 +189,9 @@ def test_combine__sums_beyond_63_bits__are_refused(tmp_path: Path) -> None:
     wide = dataclasses.replace(spec, ring=dataclasses.replace(spec.ring, value_bound=2**9, norm_bound=2**10))
     with pytest.raises(Refused, match="63 bits"):
         combined(wide, 1, draw(spec, 1), tmp_path)
+
+
+@pytest.mark.parametrize(("rule", "mode"), [("krum", "stack"), ("median", "stack"), ("trimmed_mean", "product")])
+def test_combine__a_mode_whose_updates_cannot_be_compared__is_refused(rule: str, mode: str, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=f"{rule} cannot compare the updates of mode {mode}"):
+        combined(spec_for(rule, mode), 1, draw(spec_for(rule, "factors"), 1), tmp_path)

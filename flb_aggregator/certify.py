@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Check a published adapter whose bits rest on BLAS: the exact part bit for bit, the rest by certificate.
+
+Who verifies computes the singular values anew from the updates, and accepts factors that are within tolerance the best
+product of their rank (`flb.lora.certificate`).
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from flb.delta import Float32, Float64
+from flb.errors import CorruptStore
+from flb.lora import certificate, gram, mean_product, residual
+from flb.lora.certificate import Certificate
+from flb.lora.gap import Gap
+from flb.spec import RunSpec
+from flb.types import LoraMode, Step
+from flb_aggregator.files import Files
+from flb_aggregator.in_order import in_order
+from flb_aggregator.module_stack import AdapterFile, Module, Round, Stack, modules
+from flb_aggregator.residual import averager
+from flb_aggregator.reweigh import Counted
+
+SAME = 1e-3
+"""Relative distance of factors and of moments that two machines may have."""
+
+
+class Judged(NamedTuple):
+    """One module: whether its published factors stand, and their gap."""
+
+    module: Module
+    stands: bool
+    gap: Gap
+
+
+def bit_exact(spec: RunSpec) -> bool:
+    """Whether any machine makes the same bytes of the run's adapters."""
+    return spec.lora_mode != LoraMode.PRODUCT and not spec.lora.residual_rank
+
+
+def certify(spec: RunSpec, step: Step, counted: Counted, files: Files, threads: int) -> tuple[list[str], Gap]:
+    """Names of the modules that fail, and the gap of the step: number 0 of `files` is the base, then the updates, last the published adapter. Raises CorruptStore where that is no adapter of this step."""
+    held = Round(spec, step, counted, files, spec.server_optimizer.learning_rate)
+    published = AdapterFile(spec, files, counted.updates + 1)
+    check_form(published, spec)
+    judged: list[Judged] = []
+    judge = with_residual if spec.lora.residual_rank else in_product
+    in_order(held.modules, lambda: worker(held, published, judge), judged.append, threads)
+    return [one.module.name for one in judged if not one.stands], sum((one.gap for one in judged), Gap())
+
+
+def check_form(published: AdapterFile, spec: RunSpec) -> None:
+    """Raises CorruptStore unless a published adapter has the run's names, shapes and rank after a step."""
+    header = bytearray(len(published.header))
+    published.files.fill(published.number, 0, memoryview(header))
+    if bytes(header) != published.header or published.rank != spec.lora.r + spec.lora.residual_rank:
+        raise CorruptStore("the published adapter is not of this run's form", "fetch it again")
+
+
+def near(spec: RunSpec, files: Files) -> list[str]:
+    """Names of the modules in which two adapters differ by more than rounding: number 0 of `files` was made here, number 1
+    published. Both took a step with moments, so they are compared, product and factors, not certified."""
+    own, published = AdapterFile(spec, files, 0), AdapterFile(spec, files, 1)
+    check_form(published, spec)
+    failed = []
+    for module in modules(spec.tensors):
+        pairs = [file.read(module, np.empty(file.rank * module.extent, dtype="<f4")) for file in (own, published)]
+        left, right = gram.of_columns([b for _, b in pairs]), gram.of_rows([a for a, _ in pairs])
+        r = own.rank
+        apart = np.diag(np.repeat([1.0, -1.0], r))
+        whole = np.diag(np.repeat([1.0, 0.0], r))
+        error, size = gram.square(apart, left, right), gram.square(whole, left, right)
+        same = all(_same(one, other) for one, other in zip(pairs[0], pairs[1], strict=True))
+        if not (error <= certificate.WHOLE_TOLERANCE * size and same):
+            failed.append(module.name)
+    return failed
+
+
+def near_moments(own: Path, published: Path, header_size: int) -> bool:
+    """Whether the moments that a step left differ from those made here by no more than rounding."""
+    with own.open("rb") as one, published.open("rb") as other:
+        if one.read(header_size) != other.read(header_size):
+            return False
+        missed = size = 0.0
+        while block := one.read(1 << 20):
+            theirs = other.read(len(block))
+            if len(theirs) != len(block):
+                return False
+            ours, theirs_too = np.frombuffer(block, dtype="<f8"), np.frombuffer(theirs, dtype="<f8")
+            with np.errstate(invalid="ignore", over="ignore"):
+                missed += float(((ours - theirs_too) ** 2).sum())
+            size += float((ours * ours).sum())
+        return not other.read(1) and missed <= SAME * SAME * size
+
+
+def _same(own: Float32, published: Float32) -> bool:
+    """Whether two factors are near in every sense that counts."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = float(((own.astype(np.float64) - published) ** 2).sum())
+    return difference <= SAME * SAME * float((own.astype(np.float64) ** 2).sum())
+
+
+Judge = Callable[[Round, Module, Stack, Float32, Float32], Judged]
+
+
+def worker(held: Round, published: AdapterFile, judge: Judge) -> Callable[[Module], Judged]:
+    """A function that judges one module, with buffers of its own."""
+    load = held.loader()
+    buffer = np.empty(published.rank * max(module.extent for module in held.modules), dtype="<f4")
+
+    def one(module: Module) -> Judged:
+        a, b = published.read(module, buffer)
+        with np.errstate(invalid="ignore", over="ignore"):  # of factors that hold infinity nothing stands
+            return judge(held, module, load(module), b, a)
+
+    return one
+
+
+def in_product(held: Round, module: Module, stack: Stack, b: Float32, a: Float32) -> Judged:
+    """Mode product: the published factors are the best product, and unused directions are adapter 0's."""
+    lora, r = held.spec.lora, held.r
+    left, right = gram.of_columns([*stack.left, b]), gram.of_rows([*stack.right, a])
+    idle = ~b.any(axis=0)
+    spare = held.spare(module) if idle.any() or lora.align else np.zeros((0, 0), dtype=np.float32)
+    found = certificate.check(
+        mean_product.target(held.taken, r), left, right, r, lora.energy, _squares(spare), ordered=not lora.align
+    )
+    kept = lora.align or not idle.any() or bool((a[idle] == spare[idle]).all())
+    return Judged(module, found.accepted and kept, _gap_of(held, left, right, found))
+
+
+def with_residual(held: Round, module: Module, stack: Stack, b: Float32, a: Float32) -> Judged:
+    """Mode factors with a residual: the trained ranks bit for bit, the frozen ones by certificate."""
+    r, frozen = held.r, stack.frozen_a.shape[0]
+    average = averager(held)
+    exact = np.array_equal(average(stack.left), b[:, :r]) and np.array_equal(average(stack.right), a[:r])
+    parts_b, parts_a = [*stack.left, stack.frozen_b, b[:, r:]], [*stack.right, stack.frozen_a, a[r:]]
+    left, right = gram.of_columns(parts_b), gram.of_rows(parts_a)
+    rank = held.spec.lora.residual_rank
+    found = certificate.check(residual.coefficients(held.taken, r, frozen), left, right, rank)
+    return Judged(module, exact and found.accepted, _gap_of(held, left, right, found))
+
+
+def _gap_of(held: Round, left: Float64, right: Float64, found: Certificate) -> Gap:
+    """From the Gram matrices of a stack and more, and what its cut lost."""
+    own = slice(0, held.r + sum(update.rank for update in held.updates))
+    moved = gram.square(mean_product.move(held.taken, held.r), left[own, own], right[own, own])
+    return Gap(found.tail, moved, found.tail, found.whole)
+
+
+def _squares(spare: Float32) -> Float64 | None:
+    """Square norms of the rows of A in adapter 0; None where they are not asked for."""
+    wide = spare.astype(np.float64)
+    return (wide * wide).sum(axis=1) if spare.size else None
