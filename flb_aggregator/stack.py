@@ -69,8 +69,8 @@ def combine(
 ) -> None:
     """Write the adapter: number 0 of `files` is the base, then come the updates of `counted`.
 
-    Raises Refused where the rank would pass the run's bound, for an optimizer with moments and for encoded steps,
-    CorruptStore for a blob that is not what it was.
+    Raises Refused where the rank would pass the run's bound, for an optimizer with moments and
+    encoded steps; CorruptStore for a blob that is not what it was.
     """
     if to is not None:
         raise Refused("an encoded step cannot make an adapter of a larger rank", "set run.down to f32 in mode stack")

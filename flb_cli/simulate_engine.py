@@ -67,6 +67,7 @@ class Serial:
                     "adapter_sha256": rolls[-1].adapter_digest.hex(),
                     "train_s": round(self.train_seconds - trained, 3),
                     "aggregate_s": round(self.aggregator.combine_seconds - combined, 4),
+                    **self.aggregator.figures,
                 })  # fmt: skip
 
     def note(self, line: dict[str, Any]) -> None:

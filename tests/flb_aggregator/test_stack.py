@@ -17,7 +17,7 @@ from flb.codec import CODINGS, Raw, dither
 from flb.errors import BadContainer, CorruptStore, Refused, TooLarge
 from flb.lora import adapter_zero
 from flb.lora.shape import at_rank
-from flb.spec import RunSpec, ServerOptimizerSpec
+from flb.spec import AggregationSpec, RunSpec, ServerOptimizerSpec
 from flb.store import BlobStore
 from flb.types import Digest, Member, Step, TensorSpec
 from flb.wire import container
@@ -203,10 +203,12 @@ def test_combine__encoded_steps__are_refused(tmp_path: Path) -> None:
         combine(spec, Step(2), write_blob(tmp_path, first), items, lambda data: None, 1, to)
 
 
-def test_combine__an_optimizer_with_moments__is_refused(tmp_path: Path) -> None:
+def test_combine__a_rule_without_weights_or_an_optimizer_with_moments__is_refused(tmp_path: Path) -> None:
     spec = spec_of()
     first, _, _, items = rounds(spec, tmp_path)
     base = write_blob(tmp_path, first)
+    with pytest.raises(Refused, match="median cannot compare the updates of mode stack"):
+        made(replace(spec, aggregation=AggregationSpec("median", weights="equal")), 2, base, items)
     adam = replace(spec, server_optimizer=ServerOptimizerSpec("adam", 1.0))
     with pytest.raises(Refused, match="adam keeps moments.*set run.server_optimizer.name to sgd"):
         combine(adam, Step(1), base, items, lambda data: None, 1, moments=Moments(None, lambda data: None))

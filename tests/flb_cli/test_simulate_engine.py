@@ -87,6 +87,13 @@ def test_run__honest__seals_every_round_and_replays_exactly(tmp_path: Path, code
     assert (tmp_path / "adapters" / "step-0003" / "adapter_model.safetensors").exists()
 
 
+@pytest.mark.parametrize("lora", [{"mode": "product"}, {"residual_rank": 1}], ids=["product", "residual"])
+def test_run__mode_that_computes_in_float64__is_certified(tmp_path: Path, lora: dict[str, Any]) -> None:
+    engine = simulate(tmp_path, replace(SPEC, lora=replace(SPEC.lora, **lora)))
+    assert [line["accepted"] for line in engine.lines] == [5, 5, 5] and verdict(engine) == "certified"
+    assert all(0 <= line["gap"] < 1 for line in engine.lines)
+
+
 @pytest.mark.parametrize("name", ["momentum", "adam"])
 def test_run__server_optimizer__replays_exactly(tmp_path: Path, name: str) -> None:
     optimizer = ServerOptimizerSpec(name, 0.5)
