@@ -23,8 +23,6 @@ from flb_aggregator.reweigh import Counted
 from flb_aggregator.spans import PIECE
 
 A, B = ".lora_A.weight", ".lora_B.weight"
-MOST_DIRECTIONS = 4096
-"""r + Σ rᵢ of a round in product space: Gram matrices of that size still fit, 128 MiB each in float64."""
 RESTORE = "restore the blob from another copy"
 
 
@@ -105,9 +103,9 @@ class Round:
                     raise CorruptStore(f"{files.paths[file]} was altered since it was admitted", RESTORE)
                 self.updates.append(Update(file, *forms[size]))
         directions = self.r + sum(update.rank for update in self.updates)
-        if directions > MOST_DIRECTIONS:
+        if directions > mean_product.MOST_DIRECTIONS:
             raise Refused(
-                f"the round's updates have {directions} directions, product space takes {MOST_DIRECTIONS}",
+                f"the round's updates have {directions} directions, product space takes {mean_product.MOST_DIRECTIONS}",
                 "lower run.max_cohort or lora.r for the next run",
             )
         self.weights, self.denominator = [weight for weight in counted.weights if weight], counted.denominator

@@ -15,14 +15,14 @@ from typing import Any
 from flb.errors import Refused
 from flb.legality.choices import Choices, Reason, Repair, config_key
 from flb.legality.declarations import DECLARED, NONE, Declarations
-from flb.legality.modes import chart, down, growth, moments, product_settings, ranks, residual
+from flb.legality.modes import chart, directions, down, growth, moments, product_settings, ranks, residual
 from flb.legality.updates import adversary, buckets, counts, distances, overflow, privacy, quorum, weights
 from flb.spec_sections import RunSpec
 
 Rule = Callable[[Choices], Iterator[Reason]]
 LEGALITY_RULES: tuple[Rule, ...] = (
-    ranks, chart, distances, adversary, weights, buckets, quorum, counts, product_settings, moments, residual, growth,
-    down, overflow, privacy,
+    ranks, chart, distances, adversary, weights, buckets, quorum, counts, product_settings, moments, residual, directions,
+    growth, down, overflow, privacy,
 )  # fmt: skip
 """Each asks one question of the choices; in the order in which reasons are given. Their names are the reasons' codes."""
 COSTS = {

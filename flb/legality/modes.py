@@ -7,6 +7,8 @@ Each is a function from the choices of a spec to reasons. It asks what the chose
 from collections.abc import Iterator
 
 from flb.legality.choices import Choices, Reason, Repair
+from flb.legality.declarations import NONE
+from flb.lora.mean_product import MOST_DIRECTIONS
 from flb.spec_sections import RunSpec
 
 
@@ -85,12 +87,35 @@ def residual(c: Choices) -> Iterator[Reason]:
             f"lora.residual_rank is {lora.residual_rank}, and mode {lora.mode} leaves no residual",
             (off, *c.modes(lambda m: m.linear and m.both_factors)),
         )
-    elif not c.rule.linear or c.mixed:
+    elif not c.rule.linear:
         yield Reason(
             f"lora.residual_rank is {lora.residual_rank}, and the residual is that of the mean, not of "
             f"{c.spec.aggregation.rule}",
             (off, *c.rules(lambda r: r.linear)),
         )
+    elif c.mixed:
+        yield Reason(
+            f"lora.residual_rank is {lora.residual_rank}, and the residual is that of the updates, not of mixed ones",
+            (off, Repair("aggregation.mixing", NONE)),
+        )
+    elif c.optimizer.moments:
+        yield Reason(
+            f"lora.residual_rank is {lora.residual_rank}, and the residual goes with the mean of the factors, which the "
+            f"moments of {c.spec.server_optimizer.name} change",
+            (off, *(Repair("server_optimizer.name", w) for w, o in c.declarations.optimizers.items() if not o.moments)),
+        )
+
+
+def directions(c: Choices) -> Iterator[Reason]:
+    """Products are averaged through Gram matrices over the directions of a whole cohort, which must fit."""
+    lora, cohort = c.spec.lora, c.spec.rounds.max_cohort
+    largest = (MOST_DIRECTIONS - lora.r - lora.residual_rank) // max(lora.node_ranks)
+    if not (c.mode.turns or lora.residual_rank) or cohort <= largest:
+        return
+    what = f"run.max_cohort is {cohort}, and the products of at most {largest} nodes can be averaged"
+    plain = (Repair("lora.residual_rank", 0),) if lora.residual_rank else c.modes(lambda m: not m.turns)
+    fits = (Repair("rounds.max_cohort", largest),) if largest >= c.spec.rounds.min_nodes else ()
+    yield Reason(what, (*fits, *plain))
 
 
 def growth(c: Choices) -> Iterator[Reason]:
