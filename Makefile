@@ -63,7 +63,7 @@ gen: setup  ## Generate protobuf code, the exported ABI, the vectors and the tab
 	@$(BIN)/python -m tools.make_legality
 	@$(HARDHAT) build --quiet && $(CURDIR)/$(BIN)/python $(CURDIR)/tools/export_abi.py
 
-chaos: setup  ## Kill, cut and starve real processes at every place, one a run; about half an hour
+chaos: setup  ## Kill, cut and starve real processes at every place, one a run; about three quarters of an hour
 	@FLB_CHAOS=full $(PYTEST) -q tests/e2e/chaos tests/e2e/test_demo_trouble.py
 
 BENCHES := aggregate chain codecs dataset_check gas node quantization transfer work_start

@@ -2,7 +2,7 @@
 """Combining the updates of a round, files to file with fsync, beside reading and writing the same bytes alone.
 
     python -m bench.aggregate [--rule mean] [--mode factors] [--nodes 16] [--mib 160] [--codec f32] [--threads T]
-        [--repeat R] [--json]
+        [--repeat R] [--optimizer sgd] [--json]
 
 A rule other than the mean bears a fifth of the nodes. In the modes `factors` and `product` rules that compare updates do
 so in product space, which costs the rank times as much as in modes that send one factor; `--mib` is then still the size
@@ -26,16 +26,19 @@ from typing import Any
 
 import numpy as np
 
-from bench.payload import MIB_OF_32_LAYERS, llama_8b_r16
-from bench.peers.payload import RANK
+from bench.payload import MIB_OF_32_LAYERS, RANK, llama_8b_r16
+from flb import moments
 from flb.admission import in_file_order, layout_of, update_metadata
 from flb.codec import CODINGS, Raw, dither
-from flb.spec import RunSpec, decode
+from flb.delta import BLOCK
+from flb.server_optimizer import OPTIMIZERS
+from flb.spec import RunSpec, ServerOptimizerSpec, decode
 from flb.spec_sections import AGGREGATION_RULES, AggregationSpec
 from flb.store import BlobStore
 from flb.types import Digest, LoraMode, Step, TensorSpec
 from flb.wire import container
 from flb_aggregator.metrics import peak_rss_mib
+from flb_aggregator.moments import Moments
 from flb_aggregator.pipeline import Input, combine
 
 STEP = Step(1)
@@ -77,21 +80,37 @@ def write_update(spec: RunSpec, node: int, path: Path) -> Path:
     return path
 
 
+def write_moments(spec: RunSpec, path: Path) -> None:
+    """Moments as a step before the first would have left them, so that reading them counts too."""
+    tau, block = 1e-4, np.empty((BLOCK, moments.optimizer_of(spec).moments))
+    moments.start(spec, tau, block)
+    with path.open("wb") as out:
+        out.write(moments.header(spec, Step(STEP - 1), tau))
+        for tensor in spec.tensors:
+            for first in range(0, tensor.size, BLOCK):
+                out.write(block[: tensor.size - first])
+
+
 def only_combine(folder: Path, nodes: int, threads: int | None, repeat: int) -> dict[str, Any]:
     """Run in the child: seconds of the fastest of `repeat`, digest and peak memory."""
     spec, store = decode((folder / "spec").read_bytes()), BlobStore(folder / "blobs")
     inputs = [Input(WEIGHT + node, folder / f"update-{node}") for node in range(nodes)]
     base = store.path(Digest(bytes.fromhex(spec.adapter)))
     imports, seconds, digest = peak_rss_mib(), [], b""
+    processor: list[float] = []
     for _ in range(repeat):
-        start = time.perf_counter()
-        with store.writer() as out:
-            combine(spec, STEP, base, inputs, out.write, threads)
+        start, used = time.perf_counter(), time.process_time()
+        with store.writer() as out, store.writer() as state:
+            kept = Moments(folder / "moments", state.write) if moments.keeps_moments(spec) else None
+            combine(spec, STEP, base, inputs, out.write, threads, moments=kept)
             digest = out.commit()
+            if kept is not None:
+                state.commit()
         seconds.append(time.perf_counter() - start)
+        processor.append(time.process_time() - used)
     peak = peak_rss_mib()
     return {
-        "seconds": round(min(seconds), 3), "peak_rss_mib": round(peak, 1),
+        "seconds": round(min(seconds), 3), "processor_seconds": round(min(processor), 3), "peak_rss_mib": round(peak, 1),
         "peak_above_imports_mib": round(peak - imports, 1), "digest": digest.hex(),
     }  # fmt: skip
 
@@ -109,7 +128,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         spec = dataclasses.replace(
             spec, tensors=llama_8b_r16(layers), adapter=base.hex(), aggregation=aggregation(options.rule, options.nodes),
             lora=dataclasses.replace(spec.lora, r=RANK),
+            server_optimizer=ServerOptimizerSpec(options.optimizer, 1.0),
         )  # fmt: skip
+        if moments.keeps_moments(spec):
+            write_moments(spec, folder / "moments")
         (folder / "spec").write_bytes(spec.encode())
         inputs = [Input(1, write_update(spec, node, folder / f"update-{node}")) for node in range(options.nodes)]
         os.sync()  # what is still being written would slow both measurements
@@ -124,6 +146,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         size = inputs[0].path.stat().st_size
     return {
         **result, "rule": options.rule, "mode": options.mode, "nodes": options.nodes, "codec": options.codec,
+        "optimizer": options.optimizer,
         "payload_mib": round(size / (1 << 20), 2), "read_and_write_alone_s": round(min(alone), 3),
     }  # fmt: skip
 
@@ -137,6 +160,7 @@ def main() -> None:
     parser.add_argument("--mib", type=float, default=160, help="one update in float32 (default: 160)")
     parser.add_argument("--codec", choices=("f32", "bf16", "mxint8", "mxint4"), default="f32")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--optimizer", choices=tuple(OPTIMIZERS), default="sgd", help="server optimizer (default: sgd)")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where the files are made (default: the system's temporary one)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")

@@ -127,7 +127,7 @@ def measure(run: Run, base: byte_model.Weights, corpus: dict[str, Text], folder:
     return {
         "mode": run.mode, "learning_rate": run.rate, "seed": run.seed, "rounds": run.rounds, "losses": losses,
         "wall_s": round(time.perf_counter() - started, 1), "train_s": round(engine.train_seconds, 1),
-        "aggregate_s": round(aggregator.combine_seconds, 2), "rejected": len(engine.rejected),
+        "aggregate_s": round(aggregator.combine_seconds, 2), "rejected": len(engine.rejected), "gaps": [line.get("gap") for line in engine.lines],
         "adapter_bytes": aggregator.blobs.path(aggregator.registry.view().adapter).stat().st_size,
         "adapter_sha256": aggregator.registry.view().adapter.hex(),
     }  # fmt: skip

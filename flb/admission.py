@@ -28,6 +28,7 @@ from flb.errors import (
 )
 from flb.identity import manifest_hash, recover
 from flb.lora.mode import sent
+from flb.lora.shape import at_rank
 from flb.spec import RingSpec, RunSpec
 from flb.types import ZERO_DIGEST, Admitted, Codec, Digest, Domain, Manifest, Member, Opening, Step, TensorSpec
 from flb.wire import container
@@ -54,10 +55,28 @@ def update_metadata(salt: bytes, node: bytes, base: bytes) -> dict[str, str]:
     return {"salt": salt.hex(), "node": "0x" + node.hex(), "base": "0x" + base.hex()}
 
 
-def layout_of(spec: RunSpec, step: Step) -> Layout:
-    """What an update of step `step` looks like; its size follows from the spec alone."""
-    tensors = sent(spec.lora_mode, spec.tensors, step)
+def layout_of(spec: RunSpec, step: Step, rank: int | None = None) -> Layout:
+    """What an update of step `step` looks like that was trained at `rank`, None for the run's own; its size follows from
+    the two, and grows with the rank."""
+    at = spec.tensors if rank is None or rank == spec.lora.r else at_rank(spec.tensors, rank)
+    tensors = sent(spec.lora_mode, at, step)
     return coded_layout(spec.wire_codec, tensors, update_metadata(bytes(32), bytes(20), bytes(32)))
+
+
+def sizes_of(spec: RunSpec, step: Step) -> dict[int, int]:
+    """Bytes of a legal update of step `step` to the rank that gives them, for each rank that nodes may train at."""
+    return {layout_of(spec, step, rank).size: rank for rank in spec.lora.node_ranks}
+
+
+def rank_of_size(spec: RunSpec, step: Step, size: int) -> int:
+    """The rank at which an update of `size` bytes was trained. Raises BadContainer where none gives it."""
+    sizes = sizes_of(spec, step)
+    if size not in sizes:
+        expected = " or ".join(map(str, sizes))
+        raise BadContainer(
+            f"the update has {size} bytes, the run spec gives {expected}", "send all tensors, at a rank of the run"
+        )
+    return sizes[size]
 
 
 def coded_layout(codec: Codec, tensors: tuple[TensorSpec, ...], metadata: Mapping[str, str]) -> Layout:
@@ -132,8 +151,9 @@ def check_manifest(
         )
     if recover(domain, manifest_hash(manifest), signature) != member.key:
         raise BadSignature("the manifest is not signed by the key in the round's roster", "sign with the node's key")
-    expected = layout_of(spec, opening.step).size
-    if manifest.size > expected:
+    sizes = sizes_of(spec, opening.step)
+    if manifest.size > max(sizes):
+        expected = " or ".join(map(str, sizes))
         raise TooLarge(
             f"the update has {manifest.size} bytes, the run spec gives {expected}", "send this run's adapter"
         )
@@ -141,8 +161,8 @@ def check_manifest(
         raise AlreadyAdmitted(
             f"another update of this node was admitted in round {opening.round}", "the first one counts; keep it"
         )
-    if manifest.size != expected:
-        raise BadContainer(f"the update has {manifest.size} bytes, the run spec gives {expected}", "send all tensors")
+    if manifest.size not in sizes:
+        rank_of_size(spec, opening.step, manifest.size)
     if manifest.base != opening.base:
         raise WrongBase("the update starts from another adapter than this round's", "train from the round's adapter")
     if manifest.codec != spec.wire_codec or manifest.tensor_root != ZERO_DIGEST:
@@ -164,7 +184,8 @@ def check_update(read: ReadInto, manifest: Manifest, spec: RunSpec, step: Step) 
 
     In order: header (names, shapes, types, metadata), values finite and bounded, norm. Raises a PeerFault.
     """
-    layout = layout_of(spec, step)
+    rank = sizes_of(spec, step).get(manifest.size, max(spec.lora.node_ranks))  # no rank's size: the header says why
+    layout = layout_of(spec, step, rank)
     check_header(read, manifest, layout)
     estimate = surely_admissible(read, layout, spec.ring)
     return estimate if estimate is not None else check_values(read, layout, spec.ring)

@@ -121,6 +121,7 @@ class ClientConfig:
     relay: Literal["auto", "always", "never"] = setting(
         "auto", "who pays for joining: auto (this node if it has coins, else the aggregator), always or never"
     )
+    rank: int | None = setting(None, "rank that this node trains at, one of the run's lora.ranks; null: lora.r")
     held_out: float | Path | None = setting(
         None, "examples that are never trained: a share of the dataset, from above 0 to below 1, or a file; null: none"
     )
@@ -198,7 +199,7 @@ NOT_YET = {
 POSITIVE = (
     "num_clients", "lora.r", "lora.alpha", "training.local_steps", "training.batch_size", "training.max_length",
     "run.steps", "run.round_seconds", "run.min_nodes", "run.weight_cap", "run.max_cohort", "run.value_bound",
-    "client.threads", "client.processes", "client.nodes_on_this_machine", "client.keep_steps", "client.eval_examples",
+    "client.threads", "client.processes", "client.nodes_on_this_machine", "client.keep_steps", "client.rank", "client.eval_examples",
     "server.keep_updates",
 )  # fmt: skip
 """Numbers that must be at least 1."""

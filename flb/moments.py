@@ -7,6 +7,7 @@ step, and carry τ, which `tau: auto` takes from the first mean and keeps. τ ha
 follows from spec and step.
 """
 
+import math
 import struct
 
 from flb.delta import Float64
@@ -60,9 +61,17 @@ def read_header(held: bytes, spec: RunSpec, step: Step) -> float:
         tau = float(struct.unpack(">d", bytes.fromhex(metadata["tau"]))[0])
     except (KeyError, ValueError, struct.error) as error:
         raise BadContainer("the moments name no tau", "fetch the blob from another copy") from error
-    if held != header(spec, step, tau):
+    if not _may_be(tau, spec) or held != header(spec, step, tau):
         raise BadContainer(f"the moments are not what step {step} left", "fetch the blob from another copy")
     return tau
+
+
+def _may_be(tau: float, spec: RunSpec) -> bool:
+    """Whether the run may have this τ: the spec's own, any above 0 with `tau: auto`, none for an optimizer without."""
+    if not optimizer_of(spec).adaptive:
+        return tau == 0
+    own = spec.server_optimizer.tau
+    return tau == own if own else 0 < tau < math.inf
 
 
 def constants_of(spec: RunSpec, tau: float) -> Constants:

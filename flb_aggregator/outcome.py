@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flb import moments, payouts, records, scoring
+from flb.admission import rank_of_size
 from flb.errors import BadMessage, CorruptStore
 from flb.lora.gap import Gap
 from flb.records import Closing, Record, Roll
@@ -39,7 +40,10 @@ def make(
 ) -> Roll:
     """Combine, publish, record; `previous` is the last sealed round's record, zero for none. `report` gets figures of the
     round, where there are any. Raises CorruptStore."""
-    inputs = [Input(admitted.weight, blobs.path(admitted.manifest.digest)) for admitted in closing.admitted]
+    inputs = [
+        Input(item.weight, blobs.path(item.manifest.digest), rank_of_size(spec, opening.step, item.manifest.size))
+        for item in closing.admitted
+    ]
     before = record_before(previous, blobs)
     left = left_by(before, blobs.path)
     standings = payouts.after(

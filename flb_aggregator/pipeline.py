@@ -13,7 +13,7 @@ from pathlib import Path
 from flb.lora.gap import Gap
 from flb.spec import RunSpec
 from flb.types import LoraMode, Step
-from flb_aggregator import certify, gaps, linear, product, residual
+from flb_aggregator import certify, gaps, linear, product, residual, stack
 from flb_aggregator.encoded_step import Down, Write
 from flb_aggregator.files import Files
 from flb_aggregator.moments import Moments, RunOptimizer, optimizing
@@ -26,6 +26,7 @@ COMBINE: dict[LoraMode, Combine] = {
     LoraMode.ALTERNATE: linear.combine,
     LoraMode.FREEZE_A: linear.combine,
     LoraMode.PRODUCT: product.combine,
+    LoraMode.STACK: stack.combine,
 }
 """By what is averaged."""
 

@@ -4,6 +4,7 @@
 import os
 from pathlib import Path
 
+from flb.adapter_blob import form_of
 from flb.lora import adapter_zero
 from flb.lora.peft_config import peft_config
 from flb.spec import RunSpec
@@ -39,7 +40,9 @@ def publish_folder(root: Path, spec: RunSpec, step: Step, store: BlobStore, adap
     root.mkdir(parents=True, exist_ok=True)
     part = root / f".{folder.name}.{os.getpid()}.part"
     part.mkdir(exist_ok=True)
-    write_atomic(part / "adapter_config.json", peft_config(spec.base, spec.lora))
+    with store.path(adapter).open("rb") as blob:
+        rank = form_of(spec, blob.read).rank
+    write_atomic(part / "adapter_config.json", peft_config(spec.base, spec.lora, rank))
     target = part / "adapter_model.safetensors"
     target.unlink(missing_ok=True)
     try:

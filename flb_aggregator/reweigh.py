@@ -34,15 +34,20 @@ def reweigh(spec: RunSpec, step: Step, weights: Sequence[int], files: Files, thr
     Raises Refused where the round has too few updates for the rule, or where its integers could overflow, and
     CorruptStore for an update that changed since it was admitted.
     """
-    aggregation, count = spec.aggregation, len(weights)
+    aggregation, count, mode = spec.aggregation, len(weights), spec.lora_mode
     rules.check(aggregation, count)
+    compares, coordinates = rules.needs_distances(aggregation), rules.capabilities(aggregation).coordinates
+    if (mode is LoraMode.STACK and compares) or (mode in (LoraMode.STACK, LoraMode.PRODUCT) and coordinates):
+        raise Refused(
+            f"{aggregation.rule} cannot compare the updates of mode {mode}", "set lora.mode to freeze_a or alternate"
+        )
     gram = None
-    if rules.needs_distances(aggregation):
-        both = spec.lora_mode in (LoraMode.FACTORS, LoraMode.PRODUCT)
+    if compares:
+        both = mode in (LoraMode.FACTORS, LoraMode.PRODUCT)
         gram = (product_distances if both else update_gram).gram_of(spec, step, count, files, threads)
     squared = squared_distances(gram) if gram is not None else None
     mixture = rules.mixture(aggregation, squared, count, bytes.fromhex(spec.salt), step)
-    if rules.capabilities(aggregation).coordinates:
+    if coordinates:
         first, last = rules.ranks(aggregation, count if mixture is None else len(mixture.matrix))
         divisor = (last - first) * (1 if mixture is None else mixture.denominator)
         counted = Counted(count, (), divisor, (first, last), mixture)

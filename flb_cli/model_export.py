@@ -6,6 +6,7 @@ The adapter's bytes are compared with the digest on chain before anything is wri
 
 import argparse
 import hashlib
+import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ def export(material: "Material", out: Path, step: int | None) -> dict[str, Any]:
     chain), NotAllowedHere (`out` exists).
     """
     from flb import spec as specs
+    from flb.adapter_blob import form_of
     from flb.lora.peft_config import peft_config
     from flb.roster import fold
     from flb.store import write_atomic
@@ -52,9 +54,10 @@ def export(material: "Material", out: Path, step: int | None) -> dict[str, Any]:
     rolls = view.rolls[:wanted]
     spec = specs.decode(_blob(material, view.spec, "the run spec"))
     adapter = _blob(material, rolls[-1].adapter_digest, f"the adapter of step {wanted}")
+    rank = form_of(spec, io.BytesIO(adapter).read).rank
     with new_folder(out) as part:
         write_atomic(part / "adapter_model.safetensors", adapter)
-        write_atomic(part / "adapter_config.json", peft_config(spec.base, spec.lora))
+        write_atomic(part / "adapter_config.json", peft_config(spec.base, spec.lora, rank))
         card = model_card(spec, view.spec, material.domain, rolls, len(view.members))
         write_atomic(part / "README.md", card.encode())
     return {

@@ -15,6 +15,8 @@ from pathlib import Path
 from flb import audit, records
 from flb import events as chain
 from flb import spec as specs
+from flb.adapter_blob import form_of
+from flb.admission import rank_of_size
 from flb.audit import Finding
 from flb.errors import FLBError
 from flb.events import ChainEvent
@@ -24,7 +26,6 @@ from flb.roster import RunView, fold
 from flb.spec import RunSpec
 from flb.store import BlobStore, digest_of_file
 from flb.types import ZERO_DIGEST, Digest, Domain, Round
-from flb.wire import container
 from flb_aggregator.certify import bit_exact
 from flb_aggregator.made import Blobs
 from flb_aggregator.outcome import Left, blobs_of
@@ -211,7 +212,10 @@ def check_round(
         return record
     updates = [path for path in paths if path is not None]
     altered = list(check_updates(record.closing.admitted, updates, spec, opened.step, number))
-    inputs = [Input(a.weight, p) for a, p in zip(record.closing.admitted, updates, strict=True)]
+    inputs = [
+        Input(item.weight, path, rank_of_size(spec, opened.step, item.manifest.size))
+        for item, path in zip(record.closing.admitted, updates, strict=True)
+    ]
     if not bit_exact(spec):
         start = Start(domain.run, opened.step, opened.base, base, left)
         published = [fetch(digest) for digest in published_in(record)]
@@ -272,12 +276,12 @@ def compare_step(record: Record, blobs: Blobs, number: Round, fetch: Fetch) -> I
 
 
 def first_tensor(one: Path, other: Path, spec: RunSpec) -> str | None:
-    """Name of the first tensor in which two adapter files differ; `header` before the data."""
-    start = len(container.adapter_header(spec.tensors))
+    """Name of the first tensor in which two adapter files differ; `header` before the data. `one` was made here."""
     with one.open("rb") as left, other.open("rb") as right:
-        if left.read(start) != right.read(start):
+        form = form_of(spec, left.read)
+        if form.header != right.read(len(form.header)):
             return "header"
-        for tensor in spec.tensors:
+        for tensor in form.tensors:
             if left.read(4 * tensor.size) != right.read(4 * tensor.size):
                 return tensor.name
     return None

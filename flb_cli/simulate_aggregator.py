@@ -42,7 +42,8 @@ CHUNK = 1 << 20
 
 @dataclass(slots=True)
 class Aggregator:
-    """What the daemon holds, without chain, network and journal. `combine_seconds` is the time that making adapters took."""
+    """What the daemon holds, without chain, network and journal. `combine_seconds` is the time that making adapters took,
+    `figures` what the newest adapter's making reported."""
 
     spec: RunSpec
     spec_digest: Digest
@@ -52,6 +53,7 @@ class Aggregator:
     spool: Spool
     adapters: Path
     combine_seconds: float = 0.0
+    figures: dict[str, float] = field(default_factory=dict)
     state: State = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,9 +85,11 @@ class Aggregator:
         match effect:
             case Combine():
                 started = time.perf_counter()
+                self.figures.clear()
                 roll = outcome.make(
                     self.spec, self.spec_digest, self.domain, effect.opening, effect.closing,
                     last_record(self.registry.view()), self.blobs, self.adapters,
+                    self.figures.update,
                 )  # fmt: skip
                 self.combine_seconds += time.perf_counter() - started
                 return [StepCombined(name_of(effect.opening), roll, effect.opening.block)]

@@ -5,8 +5,10 @@ An attacker's program checks nothing: what it seals has the right form and any v
 aggregator's part.
 """
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -22,7 +24,7 @@ from flb.wire import container
 from flb_cli.simulate_node import Node
 from flb_node import pipeline
 from flb_node.examples import Example
-from flb_node.pipeline import Sealed
+from flb_node.pipeline import Sealed, Tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +110,19 @@ def seal(
     attack = attackers.attack
     if attack is None or attack.sends is None or (attack.omniscient and not honest):
         return node.seal(opening, spec, domain, blobs)
-    layout = layout_of(spec, opening.step)
-    base, own = pipeline.load_adapter(spec, blobs, opening.base), {}
+    base: dict[str, Float32] = {}
+    own: dict[str, Float32] = {}
+
+    def train(adapter: Tensors, names: frozenset[str], seed: int, step: Step) -> Tensors:
+        after = node.train(adapter, names, seed, step)
+        base.update({name: adapter[name] for name in names})
+        own.update({name: difference(after[name], adapter[name]) for name in names})
+        return after
+
     if not attack.omniscient:
-        names = frozenset(tensor.name for tensor in layout.tensors)
-        seed = pipeline.training_seed(spec, opening.step, node.address)
-        after = node.train(base, names, seed, opening.step)
-        own = {name: difference(after[name], base[name]) for name in names}
-    sent = attack.sends(Seen(base, own, honest), attackers.strength)
-    return write(sent, node, opening, spec, domain, blobs)
+        with tempfile.TemporaryDirectory(dir=node.folder) as scratch:  # what it seals there is sent to nobody
+            replace(node, train=train, folder=Path(scratch)).seal(opening, spec, domain, blobs)
+    return write(attack.sends(Seen(base, own, honest), attackers.strength), node, opening, spec, domain, blobs)
 
 
 def write(

@@ -67,6 +67,7 @@ class Serial:
                     "adapter_sha256": rolls[-1].adapter_digest.hex(),
                     "train_s": round(self.train_seconds - trained, 3),
                     "aggregate_s": round(self.aggregator.combine_seconds - combined, 4),
+                    **self.aggregator.figures,
                 })  # fmt: skip
 
     def note(self, line: dict[str, Any]) -> None:
@@ -132,7 +133,7 @@ class Serial:
         """Why the run cannot go on."""
         spec = self.aggregator.spec
         needed = quorum(len(opening.cohort), spec.rounds.min_nodes)
-        first = f" (the first: {self.rejected[-1]['what']})" if self.rejected else ""
+        first = f" (the last: {self.rejected[-1]['what']})" if self.rejected else ""
         return Refused(
             f"{VOID_IN_A_ROW} rounds after each other were void: {refused} of {len(opening.cohort)} updates were "
             f"refused{first}, and {needed} are needed",

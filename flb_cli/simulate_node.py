@@ -23,21 +23,16 @@ class Node:
     records, `folder` holds its state, `train` trains on its data."""
 
     number: int
+    address: Address
     key: bytes
     secret: bytes
     dataset: tuple[Digest, int]
     folder: Path
     train: Train
 
-    @property
-    def address(self) -> Address:
-        """The node's address."""
-        return identity.address_of(self.key)
-
     def member(self) -> Member:
         """As the registry lists it."""
-        address = self.address
-        return Member(address, address, address, *self.dataset)
+        return Member(self.address, self.address, self.address, *self.dataset)
 
     def seal(self, opening: Opening, spec: RunSpec, domain: Domain, blobs: BlobStore) -> Sealed:
         """Train and seal, by the pipeline of `flb-node`. Raises PeerFault or TrainingFailed for a training that diverged."""
@@ -62,5 +57,5 @@ def make(number: int, salt: str, records: Iterable[bytes], folder: Path, train: 
     key, secret = (
         hashlib.sha256(f"flb simulated node {what} {salt} {number}".encode()).digest() for what in ("key", "secret")
     )
-    dataset = commitment.commit(identity.address_of(key), records, secret)
-    return Node(number, key, secret, dataset, folder, train)
+    address = identity.address_of(key)
+    return Node(number, address, key, secret, commitment.commit(address, records, secret), folder, train)

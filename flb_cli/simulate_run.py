@@ -7,6 +7,7 @@ The folder holds run.json, spec.json, events.jsonl, blobs/, adapters/, records/,
 import dataclasses
 import hashlib
 import json
+import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from flb import spec as specs
 from flb.chain.events import to_json
 from flb.config import Config
 from flb.delta import assert_ieee
+from flb.errors import FLBError
 from flb.memory_registry import MemoryRegistry
 from flb.merkle import keccak256
 from flb.spec import RunSpec
@@ -57,24 +59,37 @@ class Simulation:
     _written: int = 0
 
     def run(self) -> dict[str, Any]:
-        """Everything; returns what `--json` prints. Raises FLBError."""
+        """Everything; returns what `--json` prints. Raises FLBError; where that is before the first step, nothing stays."""
+        assert_ieee()
+        try:
+            engine = self.open()
+        except FLBError:
+            shutil.rmtree(self.folder)
+            raise
+        try:
+            engine.run()
+        finally:
+            self.write_events(engine.aggregator)
+        engine.aggregator.spool.folder.rmdir()
+        result = self.result(engine)
+        write_atomic(self.folder / "report.json", json.dumps(result, indent=2).encode() + b"\n")
+        return {name: value for name, value in result.items() if name not in ("lines", "rejections")}
+
+    def open(self) -> Serial:
+        """Spec, base model and nodes: all that may be refused. The base is measured."""
         from flb_cli import simulate_model
 
-        assert_ieee()
-        held_out, parts = self.dealt.held_out, self.trained_parts()
+        parts = self.trained_parts()
         spec = plan(self.config, self.folder)
         aggregator = open_aggregator(spec, self.folder)
         self.view.say("loading the base model")
-        model = simulate_model.load(self.config, spec, held_out)
+        model = simulate_model.load(self.config, spec, self.dealt.held_out)
         nodes = [self.node(number, spec, model, part) for number, part in enumerate(parts, start=1)]
         self.measure(model, aggregator, Step(0))
         engine = Serial(aggregator, nodes, BlobStore(self.folder / "nodes" / "blobs"), self.attackers)
         engine.on_node = lambda opening, node: self.view.turn(opening.step, node.number)
         engine.on_round = lambda line: self.sealed(model, aggregator, line)
-        engine.run()
-        result = self.result(spec, engine)
-        write_atomic(self.folder / "report.json", json.dumps(result, indent=2).encode() + b"\n")
-        return {name: value for name, value in result.items() if name not in ("lines", "rejections")}
+        return engine
 
     def trained_parts(self) -> list[tuple[data.Example, ...]]:
         """What each node trains on: poisoned where the attack is one on data."""
@@ -104,13 +119,17 @@ class Simulation:
         records = self.folder / "records"
         records.mkdir(exist_ok=True)
         write_atomic(records / f"round-{rolled.round:04d}.json", aggregator.blobs.get(rolled.record_digest))
+        self.write_events(aggregator)
+        self.view.sealed(line)
+
+    def write_events(self, aggregator: Aggregator) -> None:
+        """Append what the registry has said since the last time."""
         new = aggregator.registry.events[self._written :]
         with (self.folder / "events.jsonl").open("a") as file:
             file.writelines(json.dumps(to_json(event)) + "\n" for event in new)
         self._written += len(new)
-        self.view.sealed(line)
 
-    def result(self, spec: RunSpec, engine: Serial) -> dict[str, Any]:
+    def result(self, engine: Serial) -> dict[str, Any]:
         """What report.json holds; `lines` are the rounds, `rejections` the refused updates."""
         attackers, registry = self.attackers, engine.aggregator.registry
         attack = None
@@ -126,7 +145,7 @@ class Simulation:
             "base_eval_loss": self.losses[0],
             "final_eval_loss": self.losses[-1],
             "adapter_sha256": registry.view().adapter.hex(),
-            "adapter_dir": str(adapter_folder(self.folder / "adapters", Step(spec.rounds.steps))),
+            "adapter_dir": str(adapter_folder(self.folder / "adapters", Step(engine.aggregator.spec.rounds.steps))),
             "folder": str(self.folder),
             "attack": attack,
             "rejected": len(engine.rejected),

@@ -14,6 +14,7 @@ import torch
 
 from flb.delta import Float32
 from flb.errors import BadContainer, Refused, WrongBaseModel
+from flb.lora import shape
 from flb.spec import LoraSpec
 from flb.types import TensorSpec
 
@@ -63,14 +64,25 @@ def weights_of(model: Any, adapter: str = "default") -> dict[str, torch.nn.Param
     return dict(sorted(weights.items()))
 
 
+def rank_of(weights: Weights) -> int:
+    """The rank of an adapter on a model."""
+    return next(int(weight.shape[0]) for name, weight in weights.items() if name.endswith(".lora_A.weight"))
+
+
 def compare(lora: Lora, spec: LoraSpec, tensors: Sequence[TensorSpec]) -> None:
-    """Raise WrongBaseModel for the first tensor that model and run don't share, Refused for another scale."""
-    remedy = f"take the run's base model, and LoraConfig(r={spec.r}, target_modules={list(spec.target_modules)})"
+    """Raise WrongBaseModel for the first tensor that model and run don't share, Refused for another scale. `tensors` are the
+    run's, at the rank that this node trains at."""
+    rank = shape.rank_of(tuple(tensors)) or spec.r
+    remedy = f"take the run's base model, and LoraConfig(r={rank}, target_modules={list(spec.target_modules)})"
     compare_tensors(lora.weights, tensors, "the model", remedy)
-    if lora.scaled_otherwise:
+    rslora = lora.scaled_otherwise == "use_rslora"
+    if spec.rslora and not lora.scaled_otherwise:
+        raise Refused("the run scales its adapter by rsLoRA, this one is not", "set use_rslora=True")
+    if lora.scaled_otherwise and not (spec.rslora and rslora):
         raise Refused(f"the adapter is made with {lora.scaled_otherwise}, which the run does not know", "leave it out")
-    if lora.alpha != spec.alpha:
-        raise Refused(f"lora_alpha is {lora.alpha:g} here and {spec.alpha} in the run", f"set lora_alpha={spec.alpha}")
+    alpha = shape.alpha_at(spec, rank)
+    if lora.alpha != alpha:
+        raise Refused(f"lora_alpha is {lora.alpha:g} here and {alpha:g} in the run", f"set lora_alpha={alpha:g}")
 
 
 def compare_tensors(weights: Weights, tensors: Sequence[TensorSpec], model: str, remedy: str) -> None:

@@ -35,7 +35,7 @@ from flb_node import bounds, commitment, data, dataset_source, evaluation, packi
 from flb_node.daemon import Daemon
 from flb_node.entrance import Entrance
 from flb_node.evaluation import Evaluation, HeldOut
-from flb_node.pipeline import Tensors, Train
+from flb_node.pipeline import Tensors, Train, node_rank
 from flb_node.progress import ERASE
 from flb_node.status import StatusFile
 from flb_node.threads import configure_threads
@@ -193,6 +193,7 @@ def build(
         domain=domain, node=node, key=key, chain=chain, blobs=blobs, folder=folder, secret=secret, dataset=dataset,
         entrance=entrance, make_trainer=lambda spec: make_trainer(spec, status, measured), stop=stop, wake=wake,
         status=status, log=log, poll_seconds=poll_seconds(rpc.url), keep_steps=config.client.keep_steps, check=check,
+        rank=config.client.rank,
         evaluation=measured,
     )  # fmt: skip
 
@@ -224,6 +225,7 @@ def make_trainer(
     """Check the base model, load it once, and return the function that trains a step; `ending` ends what it starts."""
     bounds.check(spec)
     packing.check(config.training.packing, config.client.processes, spec.training.objective)
+    rank = node_rank(spec.lora, config.client.rank)
     path = require(config.model.model_path, "model.model_path", "name the folder of the base model")
     base_model.check(path, spec.base)
     tokens.check_context(path, spec.training.max_length)
@@ -238,7 +240,7 @@ def make_trainer(
         trainer.load, path, spec.lora, spec.tensors, device_map=config.model.device_map, dtype=config.model.dtype,
         seed=spec.training.seed, bits=config.model.quantization, checkpointing=config.training.gradient_checkpointing,
         runs_code=runs_code, chat_template=config.dataset.chat_template,
-        cache=TokenCache(config.client.workdir / "tokens", tokenizer_digest(path)), packing=config.training.packing,
+        cache=TokenCache(config.client.workdir / "tokens", tokenizer_digest(path)), packing=config.training.packing, rank=rank,
     )  # fmt: skip
     if config.client.processes > 1:
         together = ranks.start(load_here, config.client.processes, spec.training, examples)

@@ -23,8 +23,10 @@ from flb import base_model
 from flb.config import Config
 from flb.delta import Float32
 from flb.errors import ConfigError, DatasetError, Refused
-from flb.spec import RunSpec, TrainingSpec
+from flb.lora import parts, shape
+from flb.spec import LoraSpec, RunSpec, TrainingSpec
 from flb.store import lock_folder
+from flb.types import LoraMode
 from flb_node import adapter_weights, app, attach_settings, evaluation, pipeline
 from flb_node.evaluation import Evaluation
 from flb_node.handover import Ended, Handover, Work
@@ -168,7 +170,9 @@ class Node:
             app.log("the folder of the trainer's base model is not known, so its weights are not compared with the run")
         else:
             base_model.check(self.base, spec.base)
-        adapter_weights.compare(self.lora, spec.lora, spec.tensors)
+        rank = pipeline.node_rank(spec.lora, self.config.client.rank)
+        adapter_weights.compare(self.lora, spec.lora, shape.at_rank(spec.tensors, rank))
+        refuse_frozen(spec.lora)
         refuse_ignored(spec.training)
 
     def fit(self, spec: RunSpec, status: StatusFile, measured: Evaluation) -> Train:
@@ -229,7 +233,11 @@ class Rounds(TrainerCallback):  # type: ignore[misc]
         for weight in weights.values():
             weight.requires_grad_(True)
         if self.node.last is not None:
-            adapter_weights.put(weights, self.node.last)
+            rank = adapter_weights.rank_of(weights)
+            last = parts.split(self.node.last, rank)
+            adapter_weights.put(weights, parts.trained(last))
+            if parts.thawed(last):
+                app.log(f"the model holds the first {rank} ranks of the run's last adapter, which has more")
         elif self.work is not None:
             app.log("the trainer ended before the run did, so this node leaves its rounds")
         self.node.end()
@@ -245,6 +253,16 @@ class Rounds(TrainerCallback):  # type: ignore[misc]
         adapter_weights.let_train(weights, self.work.trainable)
         if optimizer is not None:
             getattr(optimizer, "optimizer", optimizer).state.clear()  # accelerate wraps it
+
+
+def refuse_frozen(lora: LoraSpec) -> None:
+    """Raise Refused for a run whose adapter holds more than is trained: somebody's own model has no place for the rest, so
+    it would not be part of what they save."""
+    if lora.mode == LoraMode.STACK or lora.residual_rank:
+        raise Refused(
+            "the run's adapter has a frozen part, which a trainer of your own does not hold",
+            "take part with flb-node, or ask the operator for a run in another mode",
+        )
 
 
 def refuse_ignored(training: TrainingSpec) -> None:

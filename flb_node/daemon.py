@@ -52,6 +52,7 @@ class Daemon:
     check: Callable[[RunSpec], None] = lambda spec: None  # raises Fatal for a run in which this node is of no use
     evaluation: Evaluation | NoEvaluation = field(default_factory=NoEvaluation)
     keep_steps: int | None = None  # `client.keep_steps`
+    rank: int | None = None  # `client.rank`
     view: RunView = field(default_factory=RunView)
     spec: RunSpec | None = None
     train: Train | None = None
@@ -81,7 +82,9 @@ class Daemon:
         self.prepare()
         self.view = self.chain.view()
         if not self.view.finished:
-            self.learn()  # before joining, and before the run has started
+            if self.spec is None:
+                self.entrance.knock(self.view)
+                self.learn()  # before joining, and before the run has started
             if not self.entrance.enter(self.view, self.relay):
                 self.status("joining")
                 self.wait()
@@ -145,8 +148,8 @@ class Daemon:
     def learn(self) -> RunSpec:
         """The run spec, fetched once; while the run goes on it is checked first that this node can take part.
 
-        Raises Unavailable without an aggregator, Impostor for another spec than the contract names, and what `check`
-        raises.
+        Raises Unavailable without an aggregator, Impostor for another spec than the contract names, Refused for choices
+        that do not go together, and what `check` raises.
         """
         if self.spec is None:
             started = self.view.spec != ZERO_DIGEST
@@ -229,7 +232,7 @@ class Daemon:
         self.fetch(base, spec)
         return pipeline.seal_update(
             spec, step, base, run=self.domain.run, node=self.node, secret=self.secret, blobs=self.blobs,
-            folder=self.folder, train=self.train, confirm=confirm,
+            folder=self.folder, train=self.train, confirm=confirm, rank=self.rank,
         )  # fmt: skip
 
     def deliver(self, opening: Opening, sealed: Sealed, spec: RunSpec) -> tuple[Receipt, bytes]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from flb import down, records
+from flb.adapter_blob import largest_size
 from flb.admission import BlockReader, ReadInto
 from flb.delta import BLOCK, add_step
 from flb.errors import AggregatorUnavailable, BadContainer, Busy, DigestMismatch, Impostor, PeerFault, Unavailable
@@ -22,7 +23,6 @@ from flb.store import BlobStore
 from flb.types import ZERO_DIGEST, Digest
 from flb.wire import container
 from flb_node.answers import Announcement
-from flb_node.pipeline import adapter_size
 from flb_node.uplink import Uplink
 
 RECORD_LIMIT = 64 << 20
@@ -56,7 +56,7 @@ def fetch_adapter(
         else:
             if made is not None:
                 return made
-    return uplink.download(adapter, blobs, limit=adapter_size(spec))
+    return uplink.download(adapter, blobs, limit=largest_size(spec))
 
 
 def keep_record(uplink: Uplink, blobs: BlobStore, adapter: Digest, view: RunView, log: Callable[[str], None]) -> None:

@@ -25,7 +25,7 @@ from flb.membership import (
     word_of,
 )
 from flb.roster import RunView
-from flb.types import ZERO_ADDRESS, Address, Digest, Domain, Seconds
+from flb.types import ZERO_ADDRESS, Address, Digest, Domain, Member, Seconds
 from flb_node.answers import Relayed
 
 MESSAGE_SECONDS = 3600
@@ -79,6 +79,14 @@ class Entrance:
     pending: SignedMessage | None = None
     """The newest one that was handed to the aggregator; the same again asks what became of it."""
 
+    def knock(self, view: RunView) -> None:
+        """Raise NotAMember where the run does not want this node, before anything costs time; nothing is sent."""
+        member = view.members.get(self.node)
+        if member is not None:
+            self.check_key(member)
+        elif (slot := self.chain.slot(self.node)).status is not Status.ACTIVE:
+            self.admitted(slot)
+
     def enter(self, view: RunView, relay: Callable[[SignedMessage], Relayed]) -> bool:
         """Whether the node is a member with its dataset; if not, one step towards it has been taken.
 
@@ -89,11 +97,7 @@ class Entrance:
         if member is None:
             self.join(relay)
             return False
-        if member.key != address_of(self.key):
-            raise NotAMember(
-                f"0x{member.key.hex()} signs for node 0x{self.node.hex()}, and this keystore holds another key",
-                "use the keystore of the new key and set client.node",
-            )
+        self.check_key(member)
         root, records = self.dataset
         if root in view.datasets.get(self.node, {}):
             return True
@@ -105,6 +109,15 @@ class Entrance:
         slot = self.chain.slot(self.node)
         if slot.status is Status.ACTIVE:
             return
+        rules = self.admitted(slot)
+        if self.pays(lambda: self.chain.join(self.payee, self.invite)):
+            self.log("joined the run")
+            return
+        message = Message(Kind.JOIN, self.node, slot.seq + 1, self.deadline(rules), word_of(self.payee))
+        self.hand(message, slot, self.invite, relay)
+
+    def admitted(self, slot: Slot) -> Rules:
+        """The run's rules, under which this node may join. Raises NotAMember."""
         if slot.status is Status.LEFT:
             raise NotAMember(
                 "this node left the run or was removed from it", "ask the operator, then join with another key"
@@ -114,11 +127,15 @@ class Entrance:
             invited(self.node, slot, self.invite, self.domain, rules)
         except ContractRefused as error:
             raise self.uninvited(error) from error
-        if self.pays(lambda: self.chain.join(self.payee, self.invite)):
-            self.log("joined the run")
-            return
-        message = Message(Kind.JOIN, self.node, slot.seq + 1, self.deadline(rules), word_of(self.payee))
-        self.hand(message, slot, self.invite, relay)
+        return rules
+
+    def check_key(self, member: Member) -> None:
+        """Raise NotAMember if another key signs for this node."""
+        if member.key != address_of(self.key):
+            raise NotAMember(
+                f"0x{member.key.hex()} signs for node 0x{self.node.hex()}, and this keystore holds another key",
+                "use the keystore of the new key and set client.node",
+            )
 
     def register(self, root: Digest, records: int, relay: Callable[[SignedMessage], Relayed]) -> None:
         """Commit to the dataset."""

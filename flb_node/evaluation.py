@@ -7,6 +7,7 @@ operator published some, else the loss on the node's own.
 """
 
 import hashlib
+import io
 import json
 import math
 import os
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flb.adapter_blob import form_of
 from flb.config import ClientConfig
 from flb.delta import Float32
 from flb.errors import DatasetError, FLBError
@@ -218,7 +220,8 @@ class Evaluation:
         content = self.blobs.get(adapter)
         best = self.folder / "best"
         best.mkdir(exist_ok=True)
-        write_atomic(best / "adapter_config.json", peft_config(spec.base, spec.lora))
+        rank = form_of(spec, io.BytesIO(content).read).rank
+        write_atomic(best / "adapter_config.json", peft_config(spec.base, spec.lora, rank))
         write_atomic(best / "adapter_model.safetensors", content)
         note = {"run": self.run, "step": step, "adapter": adapter.hex(), "loss": loss}
         write_atomic(self.folder / "best.json", json.dumps(note).encode() + b"\n")

@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerBase
 
 from flb.delta import Float32
 from flb.errors import DatasetError, MissingTool
-from flb_node import adapter_weights, held_out, tokens
+from flb.lora.parts import split, trained
+from flb_node import adapter_weights, frozen_part, held_out, tokens
 from flb_node.adapter_weights import Weights
 from flb_node.evaluation import Figures, HeldOut, Measure
 
@@ -45,11 +46,12 @@ def measure_with(
     def measure(adapter: Mapping[str, Float32]) -> Iterator[Figures | None]:
         found: Figures = {}
         used = 0.0
+        whole = split(adapter, adapter_weights.rank_of(weights))
 
         def once(work: Callable[[], Any]) -> Any:
             nonlocal used
             start, was_training = time.perf_counter(), model.training
-            with adapter_weights.in_place_of(weights, adapter):
+            with adapter_weights.in_place_of(weights, trained(whole)), frozen_part.in_place_of(model, whole):
                 model.eval()
                 try:
                     return work()

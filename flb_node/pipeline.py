@@ -15,19 +15,22 @@ from pathlib import Path
 
 import numpy as np
 
+from flb.adapter_blob import form_of
 from flb.admission import Layout, in_file_order, layout_of, update_metadata
 from flb.codec import CODINGS, Raw, dither
 from flb.codec.dither import Draw
 from flb.delta import BLOCK, Float32, check_bound, difference
-from flb.errors import AggregatorUnavailable, CorruptStore
-from flb.spec import RunSpec
+from flb.errors import AggregatorUnavailable, ConfigError, CorruptStore
+from flb.lora.parts import start_of
+from flb.spec import LoraSpec, RunSpec
 from flb.store import BlobStore, write_atomic
 from flb.types import Address, Digest, Step, TensorSpec
 from flb.wire import container
 
 Tensors = Mapping[str, Float32]
 Train = Callable[[Tensors, frozenset[str], int, Step], Tensors]
-"""(adapter, names to train, seed, step) -> adapter after local training."""
+"""(adapter in its parts, names to train, seed, step) -> the trained part after local training. The parts are
+`flb.lora.parts`: what is trained, and what stays frozen beside it under names of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +58,19 @@ def seal_update(
     folder: Path,
     train: Train,
     confirm: Callable[[], None] = lambda: None,
+    rank: int | None = None,
 ) -> Sealed:
     """Train one step from adapter `base` (in `blobs`) and seal the update into `folder`, or find it sealed.
 
-    `confirm` is called between the two: it returns once the step is certain enough to be sealed, or raises.
+    `confirm` is called between the two: it returns once the step is certain enough to be sealed, or raises. `rank` is
+    what this node trains at, None for the run's own; the update is of the trained part alone. Raises ConfigError for a
+    rank that the run does not allow.
     """
     sealed = find_sealed(folder, step, base, blobs)
     if sealed is not None:
         return sealed
-    layout = layout_of(spec, step)
-    before = load_adapter(spec, blobs, base)
+    layout = layout_of(spec, step, rank := node_rank(spec.lora, rank))
+    before = start_of(spec.lora, spec.training.seed, step, rank, load_adapter(spec, blobs, base))
     after = train(before, frozenset(tensor.name for tensor in layout.tensors), training_seed(spec, step, node), step)
     confirm()
     loss = CodecLoss(spec)
@@ -141,30 +147,38 @@ def _note(folder: Path, step: Step, base: Digest) -> Path:
     return folder / f"step-{step:04d}-{base.hex()[:16]}.json"
 
 
-def adapter_size(spec: RunSpec) -> int:
-    """Bytes of an adapter blob; they follow from the spec."""
-    return len(container.adapter_header(spec.tensors)) + container.data_size(spec.tensors, "F32")
-
-
 def load_adapter(spec: RunSpec, blobs: BlobStore, digest: Digest) -> dict[str, Float32]:
-    """An adapter blob as named arrays. Raises AggregatorUnavailable if it is absent or, deleting it, not what it was.
+    """An adapter blob as named arrays, of whatever rank it has. Raises AggregatorUnavailable if it is absent or, deleting it,
+    not what it was; BadContainer if it is no adapter of the run.
 
     Downloads are not flushed: after a power cut a file may stand there with other bytes than arrived.
     """
     path = blobs.path(digest)
     try:
-        raw = path.read_bytes()
+        raw = np.fromfile(path, dtype=np.uint8)
     except FileNotFoundError as error:
         raise AggregatorUnavailable(f"adapter {digest.hex()} is not on this disk", "it is fetched again") from error
-    if hashlib.sha256(raw).digest() != digest:
+    if hashlib.sha256(raw.data).digest() != digest:
         path.unlink()
         raise AggregatorUnavailable(f"adapter {digest.hex()} is damaged on this disk", "it is fetched again")
-    values = np.frombuffer(raw, dtype="<f4", offset=len(container.adapter_header(spec.tensors)))
+    with path.open("rb") as file:
+        form = form_of(spec, file.read)
+    values = raw[len(form.header) :].view("<f4")
     tensors, start = {}, 0
-    for tensor in spec.tensors:
+    for tensor in form.tensors:
         tensors[tensor.name] = values[start : start + tensor.size].reshape(tensor.shape)
         start += tensor.size
     return tensors
+
+
+def node_rank(lora: LoraSpec, wanted: int | None) -> int:
+    """The rank that this node trains at: `client.rank`, or the run's own. Raises ConfigError unless the run allows it."""
+    rank = lora.r if wanted is None else wanted
+    if rank not in lora.node_ranks:
+        what = f"client.rank is {wanted}" if wanted is not None else f"client.rank is not set, lora.r is {rank}"
+        known = " or ".join(map(str, lora.node_ranks))
+        raise ConfigError(f"{what}, and nodes of this run train at rank {known}", f"set client.rank to {known}")
+    return rank
 
 
 def training_seed(spec: RunSpec, step: Step, node: Address) -> int:

@@ -23,6 +23,8 @@ from transformers import PreTrainedTokenizerBase
 
 from flb.delta import Float32
 from flb.errors import WrongBaseModel
+from flb.lora.parts import trained
+from flb.lora.shape import alpha_at, at_rank
 from flb.spec import LoraSpec, TrainingSpec
 from flb.types import TensorSpec
 from flb_node import (
@@ -30,6 +32,7 @@ from flb_node import (
     base,
     compute_dtype,
     fedprox,
+    frozen_part,
     lr_schedule,
     optimizer_state,
     out_of_memory,
@@ -48,7 +51,7 @@ from flb_node.token_cache import TokenCache
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What one step made. `adapter` holds every tensor, float32, copied; `losses` and `step_seconds` one value for
+    """What one step made. `adapter` holds every tensor that can be trained, float32, copied; `losses` and `step_seconds` one value for
     each optimizer step; `seconds` is the whole call, `start_seconds` its part before the first optimizer step."""
 
     adapter: dict[str, Float32]
@@ -93,7 +96,8 @@ class LocalTrainer:
         steps: int = 1,
         kept: Path | None = None,
     ) -> Trained:
-        """Train step `step` (from 0) of the run's `steps` from `adapter`; only tensors named in `trainable` change.
+        """Train step `step` (from 0) of the run's `steps` from `adapter`, which may have a frozen part (`flb.lora.parts`);
+        only tensors named in `trainable` change.
 
         `seed`, 0 to 2^32 - 1, decides data order and dropout; `kept` is the folder of the optimizer's state, for a run
         that keeps it. Raises what `prepare` raises, BadContainer if `adapter` has other names or shapes than the run,
@@ -104,6 +108,7 @@ class LocalTrainer:
         assert kept is not None or not keep, "a run that keeps the optimizer's state needs a folder for it"
         rows = self.prepare(examples, training)
         self._put(adapter, trainable)
+        frozen_part.put(self.model, adapter)
         planned = lr_schedule.planned_steps(training, len(rows))
         watch = StepWatch(
             planned,
@@ -164,7 +169,7 @@ class LocalTrainer:
         adapter_weights.let_train(self.weights, trainable)
         for weight in self.weights.values():
             weight.data = weight.data.float()
-        adapter_weights.put(self.weights, adapter)
+        adapter_weights.put(self.weights, trained(adapter))
 
 
 def load(
@@ -181,8 +186,10 @@ def load(
     chat_template: Path | None = None,
     cache: TokenCache | None = None,
     packing: bool = False,
+    rank: int | None = None,
 ) -> LocalTrainer:
-    """Load the base model from `base_dir` and put `lora` on it; `tensors` are the names and shapes of the run spec.
+    """Load the base model from `base_dir` and put `lora` on it; `tensors` are the names and shapes of the run spec, and
+    `rank` is what this node trains at, None for the run's own.
 
     `dtype` is float32, bfloat16 or auto (one step of each is timed, the faster is kept); `bits` 8, 4 or None quantizes
     the base; `checkpointing` computes activations twice instead of keeping them; `runs_code` is `base.load_model`'s;
@@ -197,17 +204,19 @@ def load(
     tokenizer = base.load_tokenizer(base_dir, runs_code)
     tokens.use_template(tokenizer, chat_template)
     model, loaded, measured = None, "", {}
+    rank = lora.r if rank is None else rank
+    tensors = tensors if rank == lora.r else at_rank(tensors, rank)
     if dtype == "auto":
         options = compute_dtype.candidates(place.device)
         for loaded in options:
             model = None  # the one before goes first: two at a time would be the node's peak
-            model = _attach(base_dir, loaded, place, lora, seed, bits, runs_code)
+            model = _attach(base_dir, loaded, place, lora, rank, seed, bits, runs_code)
             if len(options) > 1:
                 measured[loaded] = compute_dtype.step_seconds(model)
         dtype = compute_dtype.choose(measured) if measured else loaded
     if model is None or loaded != dtype:
         model = None
-        model = _attach(base_dir, dtype, place, lora, seed, bits, runs_code)
+        model = _attach(base_dir, dtype, place, lora, rank, seed, bits, runs_code)
     weights = adapter_weights.weights_of(model)
     remedy = "set model.model_path to the model that the operator named"
     adapter_weights.compare_tensors(weights, tensors, f"the base model in {base_dir}", remedy)
@@ -217,7 +226,14 @@ def load(
 
 
 def _attach(
-    base_dir: Path, dtype: str, place: Placement, lora: LoraSpec, seed: int, bits: int | None, runs_code: bool
+    base_dir: Path,
+    dtype: str,
+    place: Placement,
+    lora: LoraSpec,
+    rank: int,
+    seed: int,
+    bits: int | None,
+    runs_code: bool,
 ) -> PeftModel:
     """The base in `dtype` with a LoRA adapter in float32 (peft casts its input, and its output back)."""
     kind = getattr(torch, dtype)
@@ -226,8 +242,9 @@ def _attach(
         model = base.load_model(base_dir, kind, place, runs_code, quantized=quantized)
     torch.manual_seed(seed)
     config = LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
+        r=rank,
+        lora_alpha=alpha_at(lora, rank),
+        use_rslora=lora.rslora,
         lora_dropout=lora.dropout,
         target_modules=list(lora.target_modules),
         bias="none",

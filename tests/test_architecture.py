@@ -27,9 +27,9 @@ OUTER_RINGS = {
 WITH_TORCH = {
     f"flb_node.{name}"
     for name in (
-        "adapter_weights", "attached", "base", "compute_dtype", "evaluate", "fedprox", "held_out", "measurement",
-        "optimizer_state", "out_of_memory", "packed_attention", "peft_folder", "quantization", "ranks", "report",
-        "step_watch", "trainer", "trl_run", "watch",
+        "adapter_weights", "attached", "base", "compute_dtype", "evaluate", "fedprox", "frozen_part", "held_out",
+        "measurement", "optimizer_state", "out_of_memory", "packed_attention", "peft_folder", "quantization", "ranks",
+        "report", "step_watch", "trainer", "trl_run", "watch",
     )
 }  # fmt: skip
 DRAWERS = {"utils", "util", "common", "helpers", "helper", "manager", "misc", "core", "shared"}

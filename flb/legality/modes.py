@@ -77,6 +77,16 @@ def moments(c: Choices) -> Iterator[Reason]:
         )
 
 
+def carried(c: Choices) -> Iterator[Reason]:
+    """AdamW's moments that a node keeps belong to the factors that it trained before."""
+    if c.mode.restarts and c.spec.training.optimizer_state != "reset":
+        yield Reason(
+            f"training.optimizer_state is {c.spec.training.optimizer_state}, and mode {c.spec.lora.mode} begins with new "
+            "factors in every round",
+            (Repair("training.optimizer_state", "reset"), *c.modes(lambda m: not m.restarts)),
+        )
+
+
 def residual(c: Choices) -> Iterator[Reason]:
     """The residual is the covariance of A and B over the updates of a mean, at one rank."""
     lora, off = c.spec.lora, Repair("lora.residual_rank", 0)

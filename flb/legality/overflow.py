@@ -4,7 +4,7 @@
 Values are at most value_bound · 2^F, so a sum Σ w·q is at most that times Σ |w|. For a cohort of n that is n times the cap
 for a mean by examples; n for equal weights, for order statistics and for rules that select; 2^20 + n for rules that weigh
 whole updates by round(c · 2^20) where the coefficients c add up to 1 at most. A mixing is an integer matrix in front whose
-rows add up to its denominator: n at most for neighbours, s² for buckets of s.
+rows add up to its denominator: n at most for neighbours, s · (s - 1) for buckets of s and a last one of fewer.
 """
 
 from flb.legality.choices import Choices
@@ -27,7 +27,8 @@ def weight_total(c: Choices, nodes: int, cap: int | None = None) -> int:
 
 def mixed_total(c: Choices, nodes: int) -> int:
     """Largest denominator of the mixing's integer matrix, to which each row adds up."""
-    return nodes if c.mixing.needs_distances else max(c.spec.aggregation.bucket, 1) ** 2
+    bucket = c.spec.aggregation.bucket
+    return nodes if c.mixing.needs_distances else max(bucket * (bucket - 1), 1)
 
 
 def largest_sum(c: Choices, nodes: int) -> int:

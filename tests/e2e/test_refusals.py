@@ -151,6 +151,16 @@ def test_node__another_base_model__is_refused_before_training(started: Federatio
     assert code == 14 and "is not this run's" in sentence
 
 
+def test_node__data_that_the_run_cannot_use__is_told_before_it_joins(started: Federation, tmp_path: Path) -> None:
+    """The run cuts records at 64 tokens, and of these nothing is left to learn."""
+    path = tmp_path / "long.jsonl"
+    path.write_text(json.dumps({"prompt": "why " * 40, "completion": "so"}) + "\n")
+    code, sentence = daemon(started, "node-3", {"dataset_name": str(path)}, tmp_path)
+    assert code == 12 and "each of the 1 examples has a prompt of 64 tokens or more: shorten the prompts" in sentence
+    node = keystore.stored_address(started.folder / "keys" / "node-3.json")
+    assert node not in started.view().members
+
+
 def test_node__removed_by_the_owner__stays_away(started: Federation, tmp_path: Path) -> None:
     assert started.owner is not None
     node = Sender(started.rpc(), key(started, "node-2"), started.owner.run)

@@ -2,6 +2,7 @@
 """The blob of the moments: canonical, read by the library, and refused unless it is of its run and step."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -40,10 +41,30 @@ def test_header__with_the_first_moments__is_a_safetensors_file(name: str, count:
     }
 
 
-@pytest.mark.parametrize("tau", [0.0, 1e-3, 2.0**-32, 0.1 + 0.2])
+@pytest.mark.parametrize("tau", [1e-3, 2.0**-32, 0.1 + 0.2])
 def test_read_header__what_the_step_left__gives_tau_exactly(tau: float) -> None:
     spec = spec_of("adam")
     assert moments.read_header(moments.header(spec, Step(12), tau), spec, Step(12)) == tau
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "tau", "legal"),
+    [
+        ("adam", 0.0, 1e-3, True), ("adam", 1e-3, 1e-3, True), ("momentum", 0.0, 0.0, True), ("momentum", 1e-3, 0.0, True),
+        ("adam", 0.0, 0.0, False), ("adam", 1e-3, 2e-3, False), ("adam", 0.0, -1e-3, False), ("adam", 0.0, math.inf, False),
+        ("adam", 0.0, math.nan, False), ("momentum", 1e-3, 1e-3, False),
+    ],
+)  # fmt: skip
+def test_read_header__tau_that_the_spec_does_not_allow__is_refused(
+    name: str, own: float, tau: float, legal: bool
+) -> None:
+    spec = dataclasses.replace(spec_of(name), server_optimizer=ServerOptimizerSpec(name, 0.1, tau=own))
+    held = moments.header(spec, Step(2), tau)
+    if legal:
+        assert moments.read_header(held, spec, Step(2)) == tau
+    else:
+        with pytest.raises(BadContainer, match="not what step 2 left"):
+            moments.read_header(held, spec, Step(2))
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,13 @@ def test_plan_tensors__rank_zero__is_refused() -> None:
         planner.plan_tensors(base, "all-linear", 0)
 
 
+def test_make_spec__a_stack_that_may_pass_its_bound__is_refused_with_the_bound_it_needs() -> None:
+    spec = small_spec("stack", max_cohort=5)
+    with pytest.raises(Refused, match="grow to rank 30 .*lora.max_rank is 29"):
+        made(rounds=spec.rounds, lora=dataclasses.replace(spec.lora, max_rank=29))
+    assert made(rounds=spec.rounds, lora=dataclasses.replace(spec.lora, max_rank=30)).lora.max_rank == 30
+
+
 def test_make_spec__norm__overrides_auto() -> None:
     assert made(norm=64).ring.norm_bound == 64
     assert dataclasses.replace(made(), ring=made().ring).ring.fraction_bits == 32

@@ -131,7 +131,7 @@ def test_export__base_with_a_repository__card_and_adapter_name_it(tmp_path: Path
     rolled = [event for event in material.events if isinstance(event, ChainRoundRolled)]
     card = model_card(spec, ZERO_DIGEST, DOMAIN, rolled, 2)
     assert 'base_model: "acme/tiny"' in card and f"| base model | `acme/tiny` at `{'0' * 40}` |" in card
-    config = json.loads(peft_config(spec.base, spec.lora))
+    config = json.loads(peft_config(spec.base, spec.lora, spec.lora.r))
     assert (config["base_model_name_or_path"], config["revision"]) == ("acme/tiny", "0" * 40)
     export(material, tmp_path / "out", None)
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())

@@ -1,20 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """`flb model merge`: what comes out is base plus adapter, and what must not be merged is refused in a sentence."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+from flb.adapter_blob import form_at
 from flb.errors import ModelMissing, NotAllowedHere, Refused, WrongBaseModel
+from flb.lora.peft_config import peft_config
+from flb.spec import LoraSpec
 from flb_cli.model_merge import merge
 from tests import tiny_model
+from tests.flb_node.test_trainer import tensors_of
+from tests.sim import small_spec
 
 pytestmark = pytest.mark.model
 
@@ -58,6 +65,24 @@ def test_merge__safetensors__is_base_plus_adapter_with_the_tokenizer(base: Path,
     assert torch.allclose(logits(merged), tuned(base, adapter), atol=1e-5)
     assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (base / "tokenizer.json").read_bytes()
     assert not (tmp_path / "out" / "adapter_config.json").exists()
+
+
+def test_merge__a_stack_of_a_larger_rank_and_a_broken_alpha__is_base_plus_adapter(base: Path, tmp_path: Path) -> None:
+    tensors = tensors_of(base, lora := LoraSpec("stack", 4, 5, 0.0, ("q_proj", "down_proj"), max_rank=9))
+    spec = dataclasses.replace(small_spec("stack"), lora=lora, tensors=tensors)
+    form, folder = form_at(spec, 7), tmp_path / "adapter"
+    values = np.random.default_rng(0).standard_normal((form.size - len(form.header)) // 4).astype("<f4") * 0.1
+    folder.mkdir()
+    (folder / "adapter_model.safetensors").write_bytes(form.header + values.tobytes())
+    (folder / "adapter_config.json").write_bytes(peft_config(spec.base, lora, 7))
+    assert merge(base, folder, tmp_path / "out")["modules"] == 4
+    merged, plain = (AutoModelForCausalLM.from_pretrained(path) for path in (tmp_path / "out", base))
+    assert torch.allclose(logits(merged), tuned(base, folder), atol=1e-5)
+    weights = load_file(folder / "adapter_model.safetensors")
+    name = next(name for name in weights if name.endswith("_A.weight"))
+    path = name.removeprefix("base_model.model.").replace("lora_A.weight", "weight")
+    moved = dict(merged.named_parameters())[path] - dict(plain.named_parameters())[path]
+    assert torch.allclose(moved, 5 / 4 * weights[name.replace("_A.", "_B.")] @ weights[name], atol=1e-5)
 
 
 def test_merge__adapter_model_bin__is_read_and_gives_the_same(base: Path, adapter: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 """Recomputing a run whose steps travel encoded: exact, and every blob and digest that differs is named."""
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from flb import payouts, records
 from flb.records import Record
 from flb.types import Digest
 from flb_cli.replay import Report, replay
-from tests.flb_node.test_download import seal
+from flb_node.download import fetch_adapter
+from tests.flb_node.test_download import node, seal
 from tests.served import Served, serve
 from tests.sim import DOMAIN, small_spec
 
@@ -45,6 +47,24 @@ def flip(served: Served, digest: Digest) -> None:
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
+
+
+def test_replay__a_stack__is_exact_and_its_adapters_grow_and_are_downloaded(tmp_path: Path) -> None:
+    spec = small_spec("stack")
+    spec = dataclasses.replace(spec, lora=dataclasses.replace(spec.lora, max_rank=18))
+    with serve(tmp_path / "aggregator", spec) as running:
+        for rank in (6, 12):
+            seal(running, tmp_path)
+            folder = tmp_path / "aggregator" / "adapters" / f"step-{rank // 6:04d}"
+            config = json.loads((folder / "adapter_config.json").read_text())
+            assert (config["r"], config["lora_alpha"]) == (rank, 2 * rank)
+            uplink, blobs = node(running, tmp_path)
+            path = fetch_adapter(uplink, blobs, spec, running.daemon.view.adapter, Digest(bytes(32)), lambda text: None)
+            assert path.read_bytes() == (folder / "adapter_model.safetensors").read_bytes()
+        assert replayed(running).verdict == "exact"
+        flip(running, running.daemon.view.rolls[1].adapter_digest)
+        finding = replayed(running).findings[0]
+        assert (finding.round, finding.tensor) == (2, spec.tensors[-1].name)
 
 
 def test_replay__honest_run__is_exact(served: Served) -> None:

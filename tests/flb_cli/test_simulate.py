@@ -60,6 +60,9 @@ def test_simulate__twice__same_adapter_that_verifies(
     assert (code, verified["verdict"], len(verified["rounds"])) == (0, "exact", 2)
     folder = Path(one["adapter_dir"])
     assert {path.name for path in folder.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {
+        "adapters", "blobs", "events.jsonl", "nodes", "records", "report.json", "run.json", "spec.json",
+    }  # fmt: skip
     assert len(list((tmp_path / "a" / "records").iterdir())) == 2
     report = json.loads((tmp_path / "a" / "report.json").read_text())
     assert [line["accepted"] for line in report["lines"]] == [3, 3]
@@ -71,7 +74,11 @@ def test_simulate__twice__same_adapter_that_verifies(
 @pytest.mark.model
 @pytest.mark.parametrize(
     ("attack", "more", "rejected"),
-    [("label-flip", [], 0), ("nan", ["--set", "run.min_nodes=1"], 2), ("alie", ["--strength", "1"], 0)],
+    [
+        ("label-flip", ["--set", "training.optimizer_state=keep"], 0),
+        ("nan", ["--set", "run.min_nodes=1"], 2),
+        ("alie", ["--strength", "1"], 0),
+    ],
 )
 def test_simulate__attacked__verifies_and_says_so(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], attack: str, more: list[str], rejected: int
@@ -110,3 +117,19 @@ def test_simulate__bad_input__one_sentence_before_anything_is_made(
     exit_code, told = run(capsys, "simulate", "--config", str(path), *arguments)
     assert exit_code == told["exit_code"] and told["code"] == code and words in told["error"]
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "lora.target_modules=[nothing]"], "matches no layer"),
+        (["--set", "training.objective=dpo"], "has no rejected answer"),
+    ],
+)
+def test_simulate__run_that_cannot_be__leaves_no_folder(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    out = tmp_path / "run"
+    code, told = run(capsys, "simulate", "--config", str(config), "--out", str(out), *arguments)
+    assert code == told["exit_code"] != 0 and words in told["error"] and not out.exists()

@@ -15,7 +15,7 @@ from flb.attacks import ATTACKS
 from flb.chain.events import from_json, to_json
 from flb.errors import Refused
 from flb.lora.mode import sent
-from flb.spec import RunSpec
+from flb.spec import RunSpec, ServerOptimizerSpec
 from flb.store import BlobStore
 from flb.types import Step
 from flb_aggregator.publish import make_adapter_zero
@@ -85,6 +85,19 @@ def test_run__honest__seals_every_round_and_replays_exactly(tmp_path: Path, code
     assert [line["accepted"] for line in engine.lines] == [5, 5, 5] and engine.rejected == []
     assert verdict(engine) == "exact"
     assert (tmp_path / "adapters" / "step-0003" / "adapter_model.safetensors").exists()
+
+
+@pytest.mark.parametrize("lora", [{"mode": "product"}, {"residual_rank": 1}], ids=["product", "residual"])
+def test_run__mode_that_computes_in_float64__is_certified(tmp_path: Path, lora: dict[str, Any]) -> None:
+    engine = simulate(tmp_path, replace(SPEC, lora=replace(SPEC.lora, **lora)))
+    assert [line["accepted"] for line in engine.lines] == [5, 5, 5] and verdict(engine) == "certified"
+    assert all(0 <= line["gap"] < 1 for line in engine.lines)
+
+
+@pytest.mark.parametrize("name", ["momentum", "adam"])
+def test_run__server_optimizer__replays_exactly(tmp_path: Path, name: str) -> None:
+    optimizer = ServerOptimizerSpec(name, 0.5)
+    assert verdict(simulate(tmp_path, replace(SPEC, server_optimizer=optimizer))) == "exact"
 
 
 def test_run__again__gives_the_same_events(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from trl import SFTConfig, SFTTrainer
 import flb_node
 from flb.config import Config
 from flb.errors import ConfigError, DatasetError, Refused, WrongBaseModel
+from flb.lora.shape import at_rank
 from flb.spec import LoraSpec
 from flb.types import Step
 from flb_node import adapter_weights, attached
@@ -112,6 +113,33 @@ def test_compare__other_adapter_than_the_run__named(
     found = adapter_weights.lora_of(a_trainer(base, tmp_path, lora(**changes)).model)
     with pytest.raises(error, match=named):
         adapter_weights.compare(found, LORA, tensors_of(base, LORA))
+
+
+@pytest.mark.parametrize(
+    ("spec", "changes", "named"),
+    [
+        ({"ranks": (1, 2)}, {"r": 1, "lora_alpha": 4}, "lora_alpha is 4 here and 2 in the run"),
+        ({"rslora": True}, {}, "set use_rslora=True"),
+        ({"rslora": True}, {"use_rslora": True, "lora_alpha": 5}, "lora_alpha is 5 here and 4 in the run"),
+    ],
+)
+def test_compare__a_node_s_rank_and_rslora__decide_alpha(
+    base: Path, tmp_path: Path, spec: dict[str, Any], changes: dict[str, Any], named: str
+) -> None:
+    run = dataclasses.replace(LORA, mode="product", **spec)
+    tensors = at_rank(tensors_of(base, LORA), changes.get("r", 2))
+    right = {"use_rslora": run.rslora} | changes | {"lora_alpha": 2 if "r" in changes else 4}
+    adapter_weights.compare(adapter_weights.lora_of(a_trainer(base, tmp_path, lora(**right)).model), run, tensors)
+    found = adapter_weights.lora_of(a_trainer(base, tmp_path, lora(**changes)).model)
+    with pytest.raises(Refused, match=named):
+        adapter_weights.compare(found, run, tensors)
+
+
+@pytest.mark.parametrize("frozen", [{"mode": "stack"}, {"residual_rank": 2}])
+def test_refuse_frozen__an_adapter_that_holds_more_than_is_trained__is_refused(frozen: dict[str, Any]) -> None:
+    attached.refuse_frozen(LORA)
+    with pytest.raises(Refused, match="the run's adapter has a frozen part"):
+        attached.refuse_frozen(dataclasses.replace(LORA, **frozen))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flb import identity
-from flb.errors import DatasetError, Impostor, Refused, TrainingFailed, Unavailable
+from flb.errors import DatasetError, Impostor, NotAMember, Refused, TrainingFailed, Unavailable
 from flb.roster import RunView
 from flb.spec import RunSpec, digest_of
 from flb.store import BlobStore
@@ -150,6 +150,9 @@ class Door:
     def __init__(self) -> None:
         self.tried = 0
 
+    def knock(self, _: RunView) -> None:
+        """Everybody may come."""
+
     def enter(self, *_: Any) -> bool:
         self.tried += 1
         return False
@@ -171,6 +174,21 @@ def test_cycle__run_that_cannot_use_the_data__is_told_before_anything_is_asked_o
     node.check = lambda spec: None
     assert not node.cycle()
     assert door.tried == 1 and node.spec == served.spec and node.train is None
+
+
+def test_cycle__run_that_does_not_want_the_node__is_told_before_the_data_is_looked_at(
+    served: Served, node: Daemon
+) -> None:
+    class Shut(Door):
+        def knock(self, _: RunView) -> None:
+            raise NotAMember("this run admits by invitation", "ask for an invite")
+
+    door: Any = Shut()
+    node.chain, node.entrance = Registry(served), door  # type: ignore[assignment]
+    node.check = lambda spec: pytest.fail("the node may not join")
+    with pytest.raises(NotAMember):
+        node.cycle()
+    assert node.uplink is None
 
 
 def test_cycle__spec_that_the_contract_does_not_name__joins_nothing(served: Served, node: Daemon) -> None:

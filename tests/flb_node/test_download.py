@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from flb import records
+from flb.adapter_blob import largest_size
 from flb.errors import NotListed
 from flb.records import Record
 from flb.store import BlobStore
 from flb.types import ZERO_DIGEST, Digest
 from flb_node.download import fetch_adapter, record_of
-from flb_node.pipeline import adapter_size
 from flb_node.uplink import Uplink
 from tests.flb_aggregator.test_service import deliver, update
 from tests.served import Served, serve
@@ -73,7 +73,7 @@ def test_fetch_adapter__adapter_before_it_is_here__takes_the_step_and_gets_the_s
     parts = [served.daemon.view.rolls[-1].record_digest, record.down]
     assert count == sum(served.daemon.blobs.path(digest).stat().st_size for digest in parts)
     assert (lines, blobs.has(record.down)) == ([], True)
-    assert count < adapter_size(served.spec) / 3 and size < adapter_size(served.spec) / 3.8
+    assert count < largest_size(served.spec) / 3 and size < largest_size(served.spec) / 3.8
 
 
 def test_fetch_adapter__two_rounds_in_a_row__follows_by_steps_alone(served: Served, tmp_path: Path) -> None:
@@ -81,13 +81,13 @@ def test_fetch_adapter__two_rounds_in_a_row__follows_by_steps_alone(served: Serv
     first, _ = fetch(served, uplink, blobs)
     seal(served, tmp_path)
     second, lines = fetch(served, uplink, blobs)
-    assert max(first, second) < adapter_size(served.spec) / 3 and lines == []
+    assert max(first, second) < largest_size(served.spec) / 3 and lines == []
 
 
 def test_fetch_adapter__newcomer__takes_the_whole(served: Served, tmp_path: Path) -> None:
     uplink, blobs = node(served, tmp_path)
     count, lines = fetch(served, uplink, blobs)
-    assert count >= adapter_size(served.spec) and lines == []
+    assert count >= largest_size(served.spec) and lines == []
 
 
 @pytest.mark.parametrize("where", [0, -1])
@@ -99,7 +99,7 @@ def test_fetch_adapter__tampered_step__falls_back_to_the_whole(served: Served, t
     path.write_bytes(data)
     uplink, blobs = node(served, tmp_path, record.base)
     count, lines = fetch(served, uplink, blobs)
-    assert count > adapter_size(served.spec) and len(lines) == 1
+    assert count > largest_size(served.spec) and len(lines) == 1
     assert lines[0].startswith("the encoded step cannot be used (") and not blobs.has(record.down)
 
 

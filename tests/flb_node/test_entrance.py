@@ -88,6 +88,20 @@ def test_enter__without_coins__joins_and_registers_through_the_relay() -> None:
     assert chain.batches[1][0].message.records == RECORDS and chain.sent == []
 
 
+def test_knock__nobody_invited_it_or_it_left__is_told_and_nothing_is_sent() -> None:
+    chain = Chain(wei=100, admitter=address_of(AGGREGATOR_KEY))
+    with pytest.raises(NotAMember, match="has no invite"):
+        entrance(chain).knock(chain.view())
+    entrance(chain, invite=invite()).knock(chain.view())
+    entrance(chain, invite=invite()).enter(chain.view(), unreachable)
+    for view in (chain.view(), RunView()):  # a member needs no invite any more, in the view or not yet
+        entrance(chain).knock(view)
+    chain.slots[NODE] = replace(chain.slot(NODE), status=Status.LEFT)
+    with pytest.raises(NotAMember, match="left the run or was removed"):
+        entrance(chain).knock(chain.view())
+    assert chain.sent == ["join"] and chain.batches == []
+
+
 def test_enter__with_coins__pays_itself() -> None:
     chain = Chain(wei=100)
     made = entrance(chain)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node's path: what is sealed is legal, durable, made once, and the same after a crash."""
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 import safetensors.numpy
 
 from flb import admission
-from flb.errors import CorruptStore, NotFinite
+from flb.adapter_blob import form_at
+from flb.errors import BadContainer, ConfigError, CorruptStore, NotFinite
+from flb.lora.shape import at_rank
 from flb.spec import RunSpec
 from flb.store import BlobStore
 from flb.types import Address, Digest, Step
@@ -110,6 +113,75 @@ def test_salt_of__step_and_base__decide() -> None:
     base = Digest(b"\x01" * 32)
     salts = {pipeline.salt_of(SECRET, Step(step), Digest(b)) for step in (1, 2) for b in (base, bytes(32))}
     assert len(salts) == 4 and all(len(salt) == 32 for salt in salts)
+
+
+def at(mode: str, **more: object) -> RunSpec:
+    spec = small_spec(mode, "f32")
+    return dataclasses.replace(spec, lora=dataclasses.replace(spec.lora, **more))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("mode", "rank"), [("product", 1), ("stack", 1), ("stack", 2)])
+def test_seal_update__rank_of_the_node__is_what_is_trained_sent_and_told_from_the_size(
+    tmp_path: Path, mode: str, rank: int
+) -> None:
+    spec, train = at(mode, ranks=(1, 2), max_rank=9), Trainer(lambda value: value + np.float32(2.0**-8))
+    blobs = BlobStore(tmp_path / "blobs")
+    base = make_adapter_zero(spec.tensors, 0, blobs)
+    sealed = pipeline.seal_update(
+        spec, Step(1), base, run=DOMAIN.run, node=NODE.node, secret=SECRET, blobs=blobs, folder=tmp_path, train=train,
+        rank=rank,
+    )  # fmt: skip
+    blob = sealed.path.read_bytes()
+    manifest = manifest_for(spec, opening(count=1, base=base), NODE, blob)
+    admission.check_update(reader(blob), manifest, spec, Step(1))
+    assert admission.rank_of_size(spec, Step(1), sealed.size) == rank
+    assert {value.shape for value in safetensors.numpy.load(blob).values()} == {(rank, 40_000), (8, rank)}
+
+
+@pytest.mark.parametrize(("mode", "held", "frozen"), [("stack", 5, 5), ("factors", 5, 3)])
+def test_seal_update__adapter_of_a_larger_rank__is_trained_in_part_and_the_rest_frozen(
+    tmp_path: Path, mode: str, held: int, frozen: int
+) -> None:
+    spec = at(mode, max_rank=9) if mode == "stack" else at(mode, residual_rank=3)
+    form, seen = form_at(spec, held), {}
+    values = np.random.default_rng(0).standard_normal((form.size - len(form.header)) // 4).astype("<f4")
+    blobs = BlobStore(tmp_path / "blobs")
+    base = blobs.put(form.header + values.tobytes())
+
+    def train(adapter: pipeline.Tensors, names: frozenset[str], seed: int, step: Step) -> pipeline.Tensors:
+        seen.update(adapter)
+        return {name: adapter[name] + np.float32(0.25) for name in names}
+
+    sealed = pipeline.seal_update(
+        spec, Step(2), base, run=DOMAIN.run, node=NODE.node, secret=SECRET, blobs=blobs, folder=tmp_path, train=train
+    )
+    shapes = {value.shape for name, value in seen.items() if name.endswith(".frozen.weight")}
+    assert shapes == {(8, frozen), (frozen, 40_000)}
+    update = safetensors.numpy.load_file(sealed.path)
+    assert {value.shape for value in update.values()} == {(2, 40_000), (8, 2)}
+    assert all(np.allclose(value, 0.25, atol=1e-6) for value in update.values()), "the update is the trained part's"
+
+
+def test_load_adapter__an_adapter_of_another_run__is_refused(tmp_path: Path) -> None:
+    spec, blobs = small_spec(), BlobStore(tmp_path)
+    other = dataclasses.replace(spec, lora=dataclasses.replace(spec.lora, r=3))
+    base = make_adapter_zero(at_rank(spec.tensors, 3), 0, blobs)
+    assert pipeline.load_adapter(dataclasses.replace(other, tensors=at_rank(spec.tensors, 3)), blobs, base)
+    with pytest.raises(BadContainer, match="rank 3, which no adapter of this run has"):
+        pipeline.load_adapter(spec, blobs, base)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "wanted", "what"),
+    [((), 3, "client.rank is 3"), ((1,), 2, "client.rank is 2"), ((1,), None, "client.rank is not set, lora.r is 2")],
+)
+def test_node_rank__a_rank_that_the_run_does_not_allow__is_named(
+    ranks: tuple[int, ...], wanted: int | None, what: str
+) -> None:
+    lora = at("stack", ranks=ranks).lora
+    with pytest.raises(ConfigError, match=f"{what}, and nodes of this run train at rank {lora.node_ranks[0]}"):
+        pipeline.node_rank(lora, wanted)
+    assert pipeline.node_rank(lora, lora.node_ranks[0]) == lora.node_ranks[0]
 
 
 @pytest.mark.parametrize("codec", ["f32", "bf16", "mxint8", "mxint4"])

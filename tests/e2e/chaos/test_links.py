@@ -2,7 +2,7 @@
 """Links that are cut, stalled and repeated, between nodes and aggregator and between both and the chain, and reorgs.
 
 The short form puts every disturbance into one run, a round or two for each; the long form (FLB_CHAOS=full) has one run
-for each, and both a second time with a kill of the aggregator on top.
+for each, and both a second time with a kill of the aggregator on top, and an outage of the chain of ten minutes.
 """
 
 import os
@@ -10,18 +10,21 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from flb.chain import local
+from flb.errors import ChainUnavailable
 from flb.types import Digest
 from tests.e2e.chaos.conftest import FULL, Chaos
 from tests.e2e.chaos.disturbed import Disturbed
 from tests.e2e.chaos.proxy import Proxy, Requests, proxy, requests
+from tests.e2e.chaos.training import TRAININGS
 
 pytestmark = pytest.mark.e2e
 
@@ -30,6 +33,8 @@ AWAY_SECONDS = 1.5
 """Longer than a daemon waits between two tries."""
 MINUTES_SECONDS = 130.0
 """How long chain and links are away in the long form: beyond every idle and keepalive timeout."""
+OUTAGE_SECONDS = 600.0
+"""How long the chain stands still while updates wait for it, in the long form: twenty times as long as a request waits."""
 
 
 @dataclass
@@ -133,6 +138,36 @@ def repeated(links: Linked, number: int) -> None:
     assert links.requests.repeated > 0
 
 
+def stopped_with_updates(links: Linked, number: int) -> None:
+    """The chain stands still once every node holds its trained update; none is lost, and none is trained again."""
+    folder, nodes = links.run.federation.folder, links.run.names
+    links.run.wait(lambda: all(len(lines_of(folder / name / TRAININGS)) >= number for name in nodes))
+    links.aggregator.stall(True)
+    notes = [folder / name / f"step-{number:04d}-*.json" for name in nodes]
+    links.run.wait(lambda: all(list(note.parent.glob(note.name)) for note in notes))
+    chain = links.run.federation.chain
+    assert chain is not None
+    os.killpg(chain.process.pid, signal.SIGSTOP)
+    started = time.monotonic()
+    try:
+        links.aggregator.stall(False)
+        while time.monotonic() < started + links.away_seconds:
+            links.run.mend()  # nobody may end meanwhile
+            time.sleep(1.0)
+    finally:
+        os.killpg(chain.process.pid, signal.SIGCONT)
+    for _ in range(60):  # the chain first ends the connections that were open when it stopped, the test's own included
+        with suppress(ChainUnavailable):
+            links.run.federation.view()
+            return
+        time.sleep(1.0)
+
+
+def lines_of(path: Path) -> list[str]:
+    """The lines of a file that may not be there yet."""
+    return path.read_text().splitlines() if path.exists() else []
+
+
 DISTURBANCES = (cut_in_bytes, empty_blocks_undone, stopped, away, rolls_undone, repeated)
 ROUND_OF = {cut_in_bytes: 1, empty_blocks_undone: 1, stopped: 2, away: 2, rolls_undone: 3, repeated: 4}
 assert set(ROUND_OF) == set(DISTURBANCES)
@@ -154,6 +189,18 @@ def test_run__every_link_disturbed__ends_with_the_same_adapters(chaos: Chaos, re
 
 
 if FULL:
+
+    @pytest.mark.timeout(OUTAGE_SECONDS + 400)
+    def test_run__chain_away_for_ten_minutes_over_trained_updates__ends_with_the_same_adapters(
+        chaos: Chaos, reference: list[Digest]
+    ) -> None:
+        with linked(chaos, "outage") as links:
+            links.away_seconds = OUTAGE_SECONDS
+            links.run.begin()
+            stopped_with_updates(links, 2)
+            links.run.finish()
+            links.run.check(reference)
+            assert links.run.deaths == []
 
     @pytest.mark.parametrize("kills", [(), ("after:fact.IntakeClosed:4", "before:fact.StepCombined:4")], ids=str)
     @pytest.mark.parametrize("disturbance", DISTURBANCES)

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from flb import legality
+from flb.aggregation import rules
 from flb.errors import Refused
 from flb.legality.declarations import DECLARED
+from flb.legality.overflow import weight_total
 from flb.spec_sections import RunSpec
 from flb.types import Codec
 from tests.sim import small_spec
@@ -53,19 +55,19 @@ def every(variant: str, rule: str, mixing: str) -> Iterator[RunSpec]:
 @pytest.mark.parametrize(("variant", "rule", "mixing"), TRIPLES)
 def test_reasons__every_combination__is_legal_or_has_a_legal_one_near(variant: str, rule: str, mixing: str) -> None:
     shown = False
-    for spec in every(variant, rule, mixing):
-        found = legality.reasons(spec)
+    for spec, privacy in itertools.product(every(variant, rule, mixing), DECLARED.privacies):
+        found = legality.reasons(spec, privacy=privacy)
         if spec.codec != "f32":
-            assert found == legality.reasons(replace(spec, codec="f32")), "no codec decides anything"
+            plain = replace(spec, codec="f32")
+            assert found == legality.reasons(plain, privacy=privacy), "no codec decides anything"
             continue
         if not found:
-            assert legality.nearest(spec) == ()
-            legality.refuse_illegal(spec)
+            assert legality.nearest(spec, privacy=privacy) == ()
             continue
         assert all(reason.what and reason.code and reason.repairs for reason in found)
-        changes = legality.nearest(spec)
+        changes = legality.nearest(spec, privacy=privacy)
         assert changes, f"no legal choice is near: {found}"
-        assert legality.reasons(legality.repaired(spec, changes)) == ()
+        assert legality.reasons(legality.repaired(spec, changes), privacy=privacy) == ()
         if shown:
             continue
         shown = True
@@ -74,9 +76,19 @@ def test_reasons__every_combination__is_legal_or_has_a_legal_one_near(variant: s
         assert refused.value.what == found[0].what and refused.value.remedy.startswith("set ")
 
 
+def test_reasons__none__every_round_that_is_sealed_can_be_combined() -> None:
+    for variant, rule, mixing in TRIPLES:
+        for spec in every(variant, rule, mixing):
+            if (spec.codec, spec.server_optimizer.name) == ("f32", "sgd") and not legality.reasons(spec):
+                for count in range(spec.rounds.min_nodes, spec.rounds.max_cohort + 1):
+                    rules.check(spec.aggregation, count)
+                    bound = weight_total(legality.choices_of(spec), count)
+                    assert bound >= rules.largest_total(spec.aggregation, count, spec.ring.weight_cap)
+
+
 def test_reasons__repairs__end_the_reason_that_they_belong_to() -> None:
     for variant, rule, mixing in TRIPLES:
-        for spec in itertools.islice(every(variant, rule, mixing), 0, None, 7):
+        for spec in itertools.islice(every(variant, rule, mixing), 0, None, 37):
             for reason in legality.reasons(spec):
                 for repair in reason.repairs:
                     after = {found.code: found.what for found in legality.reasons(repair.applied(spec))}

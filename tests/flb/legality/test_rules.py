@@ -103,6 +103,8 @@ CASES = [
             spec_with(lora__mode="stack", lora__max_rank=60, server_optimizer__name="adam")),
     refused("moments", "turns the factors", "server_optimizer.name", "sgd",
             spec_with(lora__mode="product", lora__ranks=(1, 2), server_optimizer__name="adam")),
+    refused("carried", "new factors in every round", "training.optimizer_state", "reset",
+            spec_with(lora__mode="stack", lora__max_rank=60, training__optimizer_state="keep")),
     refused("residual", "leaves no residual", "lora.residual_rank", 0,
             spec_with(lora__mode="alternate", lora__residual_rank=2)),
     refused("residual", "that of the mean", "lora.residual_rank", 0,
