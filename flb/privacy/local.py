@@ -87,10 +87,15 @@ def least_value_bound(privacy: PrivacySpec) -> int:
 
 
 def widened(ring: RingSpec, privacy: PrivacySpec, parameters: int, fixed_norm: bool) -> RingSpec:
-    """The ring with bounds that hold what is sent. The norm bound follows, unless the operator gave one."""
+    """The ring with bounds that hold what is sent. The norm bound follows, unless the operator gave one.
+
+    Where the value bound grows, the ring's unit grows with it, down to 8 fraction bits: sums need no more bits than before,
+    and a unit stays far below the noise, of which the value bound is at most 64 deviations then.
+    """
     values = max(ring.value_bound, least_value_bound(privacy))
+    bits = max(min(ring.fraction_bits, 8), ring.fraction_bits - (values // ring.value_bound).bit_length() + 1)
     norm = ring.norm_bound if fixed_norm else least_norm_bound(privacy, parameters)
-    return replace(ring, value_bound=values, norm_bound=norm)
+    return replace(ring, value_bound=values, fraction_bits=bits, norm_bound=norm)
 
 
 def check(spec: RunSpec) -> None:

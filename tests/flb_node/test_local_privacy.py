@@ -2,7 +2,6 @@
 """Local privacy in the node's path: what is sealed is clipped and noised, charged once, and never noised twice alike."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import safetensors.numpy
 from flb import admission
 from flb.config import ClientConfig
 from flb.errors import ConfigError, CorruptStore, Refused
-from flb.privacy import local
 from flb.privacy.ledger import Charge
 from flb.spec import RunSpec
 from flb.store import BlobStore
@@ -21,22 +19,12 @@ from flb.types import Digest, Step
 from flb_aggregator.publish import make_adapter_zero
 from flb_node import pipeline
 from flb_node.local_privacy import LocalPrivacy, check_settings
+from tests.flb_node.private_runs import private_spec
 from tests.sim import DOMAIN, manifest_for, members, opening, reader, small_spec
 
 pytestmark = pytest.mark.unit
 
 NODE = members(1)[0]
-
-
-def private_spec(epsilon: float | None = None, codec: str = "f32", steps: int = 3) -> RunSpec:
-    """Weak noise at a clip norm of 1, or a budget."""
-    plain = small_spec(codec=codec, steps=steps)
-    count = local.parameters_of(plain.tensors)
-    privacy = local.plan(
-        training=plain.training, parameters=count, steps=steps, clip_norm=1.0, epsilon=epsilon, delta=1e-5
-    )
-    ring = replace(local.widened(plain.ring, privacy, count, fixed_norm=False), weight_cap=64)
-    return replace(plain, privacy=privacy, ring=ring)
 
 
 class Device:

@@ -33,7 +33,7 @@ def planned(clip_norm: float | None = None, epsilon: float | None = None, **chan
         for name in ("base", "lora", "tensors", "adapter", "training", "rounds", "aggregation", "server_optimizer",
                      "scoring", "codec", "down", "salt")
     }  # fmt: skip
-    fixed = {"audit": "members", "value_bound": 4, "weight_cap": 64, "norm": None, "open_membership": False}
+    fixed = {"audit": "members", "value_bound": 4, "weight_cap": 65536, "norm": None, "open_membership": False}
     return make_spec(**{**settings, **fixed, "privacy": privacy, **changes})
 
 
@@ -69,7 +69,8 @@ def test_make_spec__local_privacy__bounds_follow_and_it_reads_back(epsilon: floa
     sigma = spec.privacy.sigma
     assert spec.ring.norm_bound >= 2 + sigma * (math.sqrt(PARAMETERS) + 6) >= spec.ring.norm_bound / 2.2
     assert spec.ring.value_bound >= 32 * sigma and spec.ring.value_bound >= 4
-    assert local.room_for_values(spec.privacy, spec.ring) >= spec.ring.value_bound * 2**31
+    assert spec.ring.value_bound << spec.ring.fraction_bits == 4 << 32, "sums need no more bits than without noise"
+    assert local.room_for_values(spec.privacy, spec.ring) >= 2**33
     assert read_spec(spec.encode()) == spec
 
 
