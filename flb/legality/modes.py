@@ -7,10 +7,16 @@ Each is a function from the choices of a spec to reasons. It asks what the chose
 from collections.abc import Iterator
 
 from flb.legality.choices import Choices, Reason, Repair
-from flb.lora.shape import largest_rank
+from flb.spec_sections import RunSpec
 
 MOST_DIRECTIONS = 4096
 """r + Σ rᵢ of a round whose products are averaged: Gram matrices of that size still fit into memory."""
+
+
+def worst_rank(spec: RunSpec) -> int:
+    """The rank that an adapter may grow to where every update is stacked: steps · max_cohort · largest rank of a node.
+    Adapter 0, whose B is zero, is not part of the stack."""
+    return spec.rounds.steps * spec.rounds.max_cohort * max(spec.lora.node_ranks)
 
 
 def chart(c: Choices) -> Iterator[Reason]:
@@ -146,7 +152,7 @@ def growth(c: Choices) -> Iterator[Reason]:
             what = f"lora.max_rank is {lora.max_rank}, and in mode {lora.mode} the rank does not grow"
             yield Reason(what, (Repair("lora.max_rank", 0), *c.modes(lambda m: m.restarts)))
         return
-    most = largest_rank(c.spec)
+    most = worst_rank(c.spec)
     if lora.max_rank >= most:
         return
     room = lora.max_rank
