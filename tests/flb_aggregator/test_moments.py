@@ -159,7 +159,7 @@ def test_blobs_of__in_another_folder_from_the_blobs_alone__goes_on_to_the_same_d
     spec = spec_of(name, down=down, tau=0.0)
     first, second, third = run(spec, tmp_path / "one", 3)
     theirs, ours = BlobStore(tmp_path / "one/blobs"), BlobStore(tmp_path / "two/blobs")
-    for digest in dataclasses.astuple(second):
+    for digest in (second.adapter, second.optimizer_state, second.down, second.remainder):
         if digest != ZERO_DIGEST:
             ours.put(theirs.get(digest))
     assert one(spec, tmp_path / "two", 3, second) == third
