@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flb.admission import BlockReader, Layout, coded_layout, update_metadata
+from flb.admission import BlockReader, Layout, layout_of
 from flb.delta import Float32, Float64, round_to_ring
 from flb.errors import BadContainer, CorruptStore, Refused
 from flb.lora import adapter_zero, mean_product
-from flb.lora.mode import sent
+from flb.lora.shape import A, B, at_rank
 from flb.spec import RunSpec
 from flb.types import Step, TensorSpec
 from flb.wire import container
@@ -22,7 +22,6 @@ from flb_aggregator.files import Files
 from flb_aggregator.reweigh import Counted
 from flb_aggregator.spans import PIECE
 
-A, B = ".lora_A.weight", ".lora_B.weight"
 MOST_DIRECTIONS = 4096
 """r + Σ rᵢ of a round in product space: Gram matrices of that size still fit, 128 MiB each in float64."""
 RESTORE = "restore the blob from another copy"
@@ -96,7 +95,7 @@ class Round:
                 "choose a rule that weighs whole updates, or lora.mode freeze_a",
             )
         self.modules = modules(spec.tensors)
-        forms = {form.size: (rank, form) for rank in spec.lora.node_ranks for form in (update_form(spec, step, rank),)}
+        forms = {form.size: (rank, form) for rank in spec.lora.node_ranks for form in (layout_of(spec, step, rank),)}
         self.updates: list[Update] = []
         for file, weight in enumerate(counted.weights, start=1):
             if weight:
@@ -185,14 +184,3 @@ class AdapterFile:
         self.files.fill(self.number, self.starts[module.number], part.data.cast("B"))
         split = self.rank * module.a.shape[1]
         return part[:split].reshape(self.rank, -1), part[split:].reshape(-1, self.rank)
-
-
-def update_form(spec: RunSpec, step: Step, rank: int) -> Layout:
-    """The one legal form of an update that was trained at `rank`."""
-    tensors = sent(spec.lora_mode, at_rank(spec.tensors, rank), step)
-    return coded_layout(spec.wire_codec, tensors, update_metadata(bytes(32), bytes(20), bytes(32)))
-
-
-def at_rank(tensors: tuple[TensorSpec, ...], rank: int) -> tuple[TensorSpec, ...]:
-    """The adapter's tensors at another rank."""
-    return tuple(TensorSpec(t.name, (rank, t.shape[1]) if t.name.endswith(A) else (t.shape[0], rank)) for t in tensors)
