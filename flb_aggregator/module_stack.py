@@ -10,20 +10,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flb.adapter_blob import form_of
 from flb.admission import BlockReader, Layout, layout_of
 from flb.delta import Float32, Float64, round_to_ring
 from flb.errors import BadContainer, CorruptStore, Refused
 from flb.lora import adapter_zero, mean_product
-from flb.lora.shape import A, B, at_rank
+from flb.lora.shape import A, B
 from flb.spec import RunSpec
 from flb.types import Step, TensorSpec
-from flb.wire import container
 from flb_aggregator.files import Files
 from flb_aggregator.reweigh import Counted
 from flb_aggregator.spans import PIECE
 
-MOST_DIRECTIONS = 4096
-"""r + Σ rᵢ of a round in product space: Gram matrices of that size still fit, 128 MiB each in float64."""
 RESTORE = "restore the blob from another copy"
 
 
@@ -104,9 +102,9 @@ class Round:
                     raise CorruptStore(f"{files.paths[file]} was altered since it was admitted", RESTORE)
                 self.updates.append(Update(file, *forms[size]))
         directions = self.r + sum(update.rank for update in self.updates)
-        if directions > MOST_DIRECTIONS:
+        if directions > mean_product.MOST_DIRECTIONS:
             raise Refused(
-                f"the round's updates have {directions} directions, product space takes {MOST_DIRECTIONS}",
+                f"the round's updates have {directions} directions, product space takes {mean_product.MOST_DIRECTIONS}",
                 "lower run.max_cohort or lora.r for the next run",
             )
         self.weights, self.denominator = [weight for weight in counted.weights if weight], counted.denominator
@@ -157,21 +155,21 @@ class Round:
 
 
 class AdapterFile:
-    """An adapter among the files of a round; its rank is the run's own, or that with the residual's."""
+    """An adapter among the files of a round; its rank is the run's own, or that with the residual's. Raises CorruptStore for
+    another file."""
 
     def __init__(self, spec: RunSpec, files: Files, number: int) -> None:
-        self.files, self.number = files, number
-        size = files.paths[number].stat().st_size
-        for rank in sorted({spec.lora.r, spec.lora.r + spec.lora.residual_rank}):
-            tensors = at_rank(spec.tensors, rank)
-            header = container.adapter_header(tensors)
-            if size == len(header) + 4 * sum(tensor.size for tensor in tensors):
-                self.rank, self.tensors, self.header = rank, tensors, header
-                break
-        else:
-            raise CorruptStore(f"{files.paths[number]} is no adapter of this run", RESTORE)
-        self.starts = [len(header)]
-        for tensor in tensors:
+        self.files, self.number, path = files, number, files.paths[number]
+        try:
+            with path.open("rb") as file:
+                form = form_of(spec, file.read)
+            whole = path.stat().st_size == form.size
+        except (OSError, BadContainer) as error:
+            raise CorruptStore(f"{path} is no adapter of this run", RESTORE) from error
+        if not whole:
+            raise CorruptStore(f"{path} is no adapter of this run: its size is wrong", RESTORE)
+        self.rank, self.starts = form.rank, [len(form.header)]
+        for tensor in form.tensors:
             self.starts.append(self.starts[-1] + 4 * tensor.size)
 
     def position(self, module: Module) -> int:

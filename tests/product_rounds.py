@@ -38,7 +38,7 @@ def update_of(
     spec: RunSpec, seed: int, rank: int = 0, scale: float = 1e-2, layout: Layout | None = None
 ) -> tuple[bytes, Tensors]:
     """A legal update of random values, and its ring values as arrays."""
-    layout = layout or layout_of(spec, Step(1), rank or None)
+    layout = layout or layout_of(spec, Step(1), rank or spec.lora.r)
     random = np.random.default_rng(seed)
     coding, draw = CODINGS[spec.wire_codec], dither.stream(bytes([seed]) * 32)
     drawn = {t.name: (random.standard_normal(t.size) * scale).astype(np.float32) for t in layout.tensors}

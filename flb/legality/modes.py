@@ -7,6 +7,8 @@ Each is a function from the choices of a spec to reasons. It asks what the chose
 from collections.abc import Iterator
 
 from flb.legality.choices import Choices, Reason, Repair
+from flb.legality.declarations import NONE
+from flb.lora.mean_product import MOST_DIRECTIONS
 from flb.spec_sections import RunSpec
 
 
@@ -54,12 +56,16 @@ def product_settings(c: Choices) -> Iterator[Reason]:
         )
 
 
+def without_moments(c: Choices) -> tuple[Repair, ...]:
+    """The server optimizers that keep nothing, as repairs."""
+    optimizers = c.declarations.optimizers.items()
+    return tuple(Repair("server_optimizer.name", word) for word, optimizer in optimizers if not optimizer.moments)
+
+
 def moments(c: Choices) -> Iterator[Reason]:
     """Moments need factors whose meaning stays from round to round."""
     name, mode = c.spec.server_optimizer.name, c.spec.lora.mode
-    without = tuple(
-        Repair("server_optimizer.name", word) for word, o in c.declarations.optimizers.items() if not o.moments
-    )
+    without = without_moments(c)
     if not c.optimizer.moments:
         return
     if c.mode.restarts:
@@ -95,11 +101,44 @@ def residual(c: Choices) -> Iterator[Reason]:
             f"lora.residual_rank is {lora.residual_rank}, and mode {lora.mode} leaves no residual",
             (off, *c.modes(lambda m: m.linear and m.both_factors)),
         )
-    elif not c.rule.linear or c.mixed:
+    elif not c.rule.linear:
         yield Reason(
             f"lora.residual_rank is {lora.residual_rank}, and the residual is that of the mean, not of "
             f"{c.spec.aggregation.rule}",
             (off, *c.rules(lambda r: r.linear)),
+        )
+    elif c.mixed:
+        yield Reason(
+            f"lora.residual_rank is {lora.residual_rank}, and the residual is that of the updates, not of mixed ones",
+            (off, Repair("aggregation.mixing", NONE)),
+        )
+    elif c.optimizer.moments:
+        yield Reason(
+            f"lora.residual_rank is {lora.residual_rank}, and the residual goes with the mean of the factors, which the "
+            f"moments of {c.spec.server_optimizer.name} change",
+            (off, *(Repair("server_optimizer.name", w) for w, o in c.declarations.optimizers.items() if not o.moments)),
+        )
+
+
+def directions(c: Choices) -> Iterator[Reason]:
+    """Products are averaged through Gram matrices over the directions of a whole cohort, which must fit."""
+    lora, cohort = c.spec.lora, c.spec.rounds.max_cohort
+    largest = (MOST_DIRECTIONS - lora.r - lora.residual_rank) // max(lora.node_ranks)
+    if not (c.mode.turns or lora.residual_rank) or cohort <= largest:
+        return
+    what = f"run.max_cohort is {cohort}, and the products of at most {largest} nodes can be averaged"
+    plain = (Repair("lora.residual_rank", 0),) if lora.residual_rank else c.modes(lambda m: not m.turns)
+    fits = (Repair("rounds.max_cohort", largest),) if largest >= c.spec.rounds.min_nodes else ()
+    yield Reason(what, (*fits, *plain))
+
+
+def whole_steps(c: Choices) -> Iterator[Reason]:
+    """Updates that are stacked are taken as they are: there is no step that a learning rate could scale."""
+    rate, mode = c.spec.server_optimizer.learning_rate, c.spec.lora.mode
+    if c.mode.restarts and not c.optimizer.moments and rate != 1:
+        yield Reason(
+            f"run.server_optimizer.learning_rate is {rate:g}, and mode {mode} takes the mean as it is",
+            (Repair("server_optimizer.learning_rate", 1.0), *c.modes(lambda other: not other.restarts)),
         )
 
 
