@@ -127,7 +127,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         base = make_adapter_zero(llama_8b_r16(layers), 0, store)
         spec = dataclasses.replace(
             spec, tensors=llama_8b_r16(layers), adapter=base.hex(), aggregation=aggregation(options.rule, options.nodes),
-            lora=dataclasses.replace(spec.lora, r=RANK),
+            lora=dataclasses.replace(spec.lora, r=RANK, max_rank=RANK * options.nodes * (options.mode == "stack")),
             server_optimizer=ServerOptimizerSpec(options.optimizer, 1.0),
         )  # fmt: skip
         if moments.keeps_moments(spec):
