@@ -56,12 +56,16 @@ def product_settings(c: Choices) -> Iterator[Reason]:
         )
 
 
+def without_moments(c: Choices) -> tuple[Repair, ...]:
+    """The server optimizers that keep nothing, as repairs."""
+    optimizers = c.declarations.optimizers.items()
+    return tuple(Repair("server_optimizer.name", word) for word, optimizer in optimizers if not optimizer.moments)
+
+
 def moments(c: Choices) -> Iterator[Reason]:
     """Moments need factors whose meaning stays from round to round."""
     name, mode = c.spec.server_optimizer.name, c.spec.lora.mode
-    without = tuple(
-        Repair("server_optimizer.name", word) for word, o in c.declarations.optimizers.items() if not o.moments
-    )
+    without = without_moments(c)
     if not c.optimizer.moments:
         return
     if c.mode.restarts:
@@ -126,6 +130,16 @@ def directions(c: Choices) -> Iterator[Reason]:
     plain = (Repair("lora.residual_rank", 0),) if lora.residual_rank else c.modes(lambda m: not m.turns)
     fits = (Repair("rounds.max_cohort", largest),) if largest >= c.spec.rounds.min_nodes else ()
     yield Reason(what, (*fits, *plain))
+
+
+def whole_steps(c: Choices) -> Iterator[Reason]:
+    """Updates that are stacked are taken as they are: there is no step that a learning rate could scale."""
+    rate, mode = c.spec.server_optimizer.learning_rate, c.spec.lora.mode
+    if c.mode.restarts and not c.optimizer.moments and rate != 1:
+        yield Reason(
+            f"run.server_optimizer.learning_rate is {rate:g}, and mode {mode} takes the mean as it is",
+            (Repair("server_optimizer.learning_rate", 1.0), *c.modes(lambda other: not other.restarts)),
+        )
 
 
 def growth(c: Choices) -> Iterator[Reason]:

@@ -10,6 +10,7 @@ import pytest
 import safetensors.numpy
 
 from flb.admission import layout_of, update_metadata
+from flb.attacks import gauge
 from flb.delta import norm_shift
 from flb.errors import CorruptStore
 from flb.types import Step, TensorSpec
@@ -69,6 +70,24 @@ def test_gram_of__product__is_that_of_the_products_in_any_blocks(
         ]
         expected += np.array([[float((x * y).sum()) for y in moved] for x in moved])
     assert found / found[0, 0] == pytest.approx(expected / expected[0, 0], abs=1e-4)
+
+
+def test_gram_of__a_node_that_scales_a_against_b__keeps_every_distance(tmp_path: Path) -> None:
+    """As factors it would be far from all others, or near to whom it likes; its product is what it was."""
+    plain = spec_for("krum", "factors")
+    spec = dataclasses.replace(plain, ring=dataclasses.replace(plain.ring, norm_bound=128))
+    updates = draw(spec, 1)
+    base, paths = files_of(spec, 1, updates, tmp_path)
+    turned = gauge.attack(safetensors.numpy.load(base.read_bytes()), updates[5], 4.0)
+    _, others = files_of(spec, 1, [*updates[:5], turned, *updates[6:]], tmp_path)
+    assert others[5] != paths[5]
+    grams = []
+    for round_of in (paths, others):
+        with Files([base, *round_of]) as files:
+            grams.append(product_distances.gram_of(spec, Step(1), COUNT, files, 1))
+    assert np.abs(grams[0] - grams[1]).max() <= 1e-4 * grams[0].max()
+    own, sent = (ring_of(spec, 1, [update])[0].astype(float) for update in (updates[5], turned))
+    assert np.linalg.norm(sent) > 50 * np.linalg.norm(own)
 
 
 @pytest.mark.parametrize("mode", ["factors", "alternate"])

@@ -115,6 +115,8 @@ CASES = [
             spec_with(lora__mode="product", rounds__max_cohort=4096)),
     refused("directions", "at most 2046 nodes", "rounds.max_cohort", 2046,
             spec_with(lora__residual_rank=2, rounds__max_cohort=4096)),
+    refused("whole_steps", "takes the mean as it is", "server_optimizer.learning_rate", 1.0,
+            spec_with(lora__mode="stack", lora__max_rank=60, server_optimizer__learning_rate=0.5)),
     refused("growth", "may grow to rank 60", "lora.max_rank", 60, spec_with(lora__mode="stack")),
     refused("growth", "does not grow", "lora.max_rank", 0, spec_with(lora__max_rank=8)),
     refused("down", "computes new factors", "down", "f32", spec_with(lora__mode="product", down="mxint8")),
