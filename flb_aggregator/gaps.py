@@ -13,6 +13,7 @@ from flb.lora import gap, gram
 from flb.lora.gap import Gap
 from flb.lora.gap_sketch import Sketch, signs_of
 from flb.lora.shape import A
+from flb.moments import keeps_moments
 from flb.spec import RunSpec
 from flb.types import Step
 from flb_aggregator.files import Files
@@ -32,8 +33,12 @@ def measurable(spec: RunSpec, counted: Counted) -> bool:
 
 
 def measure(spec: RunSpec, step: Step, counted: Counted, files: Files, threads: int) -> Gap:
-    """The gap of a step whose base is number 0 of `files`, then one update for each of `counted`."""
-    held = Round(spec, step, counted, files, spec.server_optimizer.learning_rate)
+    """The gap of a step whose base is number 0 of `files`, then one update for each of `counted`.
+
+    Server SGD moves by its learning rate; of an optimizer with moments it is the gap of the mean that it gets.
+    """
+    rate = 1.0 if keeps_moments(spec) else spec.server_optimizer.learning_rate
+    held = Round(spec, step, counted, files, rate)
     largest = max(module.extent for module in held.modules)
     exact = 4 * (1 + len(held.updates)) * held.r * largest <= EXACT_BYTES
     gaps: list[Gap] = []

@@ -13,6 +13,7 @@ from flb.lora.gap import Gap
 from flb.lora.shape import A, B
 from flb.types import Step, TensorSpec
 from flb_aggregator import gaps
+from flb_aggregator.moments import Moments
 from flb_aggregator.pipeline import certify_adapter, combine
 from flb_aggregator.reweigh import Counted
 from tests.product_rounds import MODULES, Played, product_of, product_spec
@@ -98,3 +99,14 @@ def test_gap__cohort_beyond_gram_matrices__is_estimated_too(tmp_path: Path) -> N
         patch.setattr(gaps, "EXACT_BYTES", 0)
         combine(spec, Step(1), played.base, inputs, lambda data: None, report=found.append)
     assert found[0].relative == pytest.approx(reported(played).relative, rel=0.5)  # type: ignore[union-attr]
+
+
+def test_gap__optimizer_with_moments__is_that_of_the_mean_that_it_gets(tmp_path: Path) -> None:
+    played = Played(product_spec("factors"), tmp_path)
+    plain = reported(played)
+    adam = dataclasses.replace(played.spec.server_optimizer, name="adam", learning_rate=1e-3)
+    played.spec = dataclasses.replace(played.spec, server_optimizer=adam)
+    found: list[Gap] = []
+    kept = Moments(None, lambda data: None)
+    combine(played.spec, Step(1), played.base, played.inputs, lambda data: None, moments=kept, report=found.append)
+    assert found == [plain]
