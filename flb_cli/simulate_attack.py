@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flb.admission import BlockReader, in_file_order, layout_of, update_metadata
+from flb.admission import BlockReader, in_file_order, layout_of, rank_of_size, update_metadata
 from flb.attacks import ATTACKS, Attack, Seen, Update, label_flip, named
 from flb.codec import CODINGS, Raw, dither
 from flb.delta import Float32, difference
@@ -79,7 +79,7 @@ def poisoned(examples: Sequence[Example]) -> tuple[Example, ...]:
 
 def decoded(spec: RunSpec, step: Step, sealed: Sealed) -> Update:
     """The values of a sealed update, as the aggregator reads them."""
-    layout = layout_of(spec, step)
+    layout = layout_of(spec, step, rank_of_size(spec, step, sealed.size))
     blob = memoryview(sealed.path.read_bytes())
 
     def read(offset: int, part: memoryview) -> int:
@@ -129,7 +129,7 @@ def write(
     sent: dict[str, Float32], node: Node, opening: Opening, spec: RunSpec, domain: Domain, blobs: BlobStore
 ) -> Sealed:
     """Any values in the form of an update."""
-    layout = layout_of(spec, opening.step)
+    layout = layout_of(spec, opening.step, pipeline.node_rank(spec.lora, node.rank))
     coding, draw = CODINGS[spec.wire_codec], dither.stream(dither.key_of(domain.run, opening.step, node.address))
 
     def coded(tensor: TensorSpec) -> Sequence[Raw]:

@@ -46,14 +46,18 @@ def trainer(number: int) -> Train:
     return train
 
 
-def simulate(folder: Path, spec: RunSpec = SPEC, nodes: int = 5, attackers: Attackers | None = None) -> Serial:
+def simulate(
+    folder: Path, spec: RunSpec = SPEC, nodes: int = 5, attackers: Attackers | None = None, rank: int | None = None
+) -> Serial:
     """A finished run."""
     folder.mkdir(exist_ok=True)
     adapter = make_adapter_zero(spec.tensors, spec.training.seed, BlobStore(folder / "blobs"))
     spec = replace(spec, adapter=adapter.hex())
     aggregator = open_aggregator(spec, folder)
     made = [
-        simulate_node.make(number, spec.salt, [b"%d" % number] * 10, folder / "nodes" / str(number), trainer(number))
+        simulate_node.make(
+            number, spec.salt, [b"%d" % number] * 10, folder / "nodes" / str(number), trainer(number), rank
+        )
         for number in range(1, nodes + 1)
     ]
     engine = Serial(aggregator, made, BlobStore(folder / "nodes" / "blobs"), attackers or Attackers())
@@ -92,6 +96,22 @@ def test_run__mode_that_computes_in_float64__is_certified(tmp_path: Path, lora: 
     engine = simulate(tmp_path, replace(SPEC, lora=replace(SPEC.lora, **lora)))
     assert [line["accepted"] for line in engine.lines] == [5, 5, 5] and verdict(engine) == "certified"
     assert all(0 <= line["gap"] < 1 for line in engine.lines)
+
+
+def test_run__stack__grows_by_the_ranks_of_all_and_replays_exactly(tmp_path: Path) -> None:
+    lora = replace(SPEC.lora, mode="stack", max_rank=30)
+    engine = simulate(tmp_path, replace(SPEC, lora=lora, rounds=replace(SPEC.rounds, max_cohort=5)))
+    assert verdict(engine) == "exact"
+    assert {value.shape[0] for name, value in last(engine).items() if ".lora_A." in name} == {3 * 5 * 2}
+
+
+@pytest.mark.parametrize("mode", ["product", "stack"])
+@pytest.mark.parametrize("attack", ["sign-flip", "alie", "gauge"])
+def test_run__attacked_in_another_mode__goes_on(tmp_path: Path, mode: str, attack: str) -> None:
+    lora = replace(SPEC.lora, mode=mode, ranks=(1, 2), max_rank=20 * (mode == "stack"))
+    spec = replace(SPEC, lora=lora, rounds=replace(SPEC.rounds, max_cohort=5, steps=2))
+    engine = simulate(tmp_path, spec, attackers=Attackers(attack, 1, ATTACKS[attack].strength), rank=1)
+    assert verdict(engine) in ("exact", "certified") and engine.rejected == []
 
 
 @pytest.mark.parametrize("name", ["momentum", "adam"])
