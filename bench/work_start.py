@@ -55,13 +55,25 @@ class Chain:
         """Every block counts."""
 
 
+class Inside:
+    """The way in of a node that is a member with its dataset."""
+
+    def knock(self, view: RunView) -> None:
+        """It is in."""
+
+    def enter(self, view: RunView, relay: object) -> bool:
+        """It is in."""
+        return True
+
+
 def node_of(served: Served, folder: Path, train: Train) -> Daemon:
     """The product's node."""
     member = served.opening().cohort[0]
     return Daemon(
         domain=DOMAIN, node=member.node, key=key_for(member), chain=Chain(served),  # type: ignore[arg-type]
         blobs=BlobStore(folder / "blobs"), folder=folder, secret=bytes(32),
-        dataset=(member.dataset_root, member.records), make_trainer=lambda spec: train, stop=threading.Event(),
+        dataset=(member.dataset_root, member.records), entrance=Inside(),  # type: ignore[arg-type]
+        make_trainer=lambda spec: train, stop=threading.Event(),
         status=lambda state, **details: None, log=lambda text: None, poll_seconds=0.05,
     )  # fmt: skip
 

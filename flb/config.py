@@ -90,7 +90,9 @@ class RunConfig:
         "members", "who may read updates of sealed rounds; with open membership, members means off"
     )
     weight_cap: int = setting(65536, "most examples that one node counts for")
-    max_cohort: int = setting(4096, "most nodes in a round")
+    max_cohort: int | Literal["auto"] = setting(
+        "auto", "most nodes in a round; auto: 4096, or fewer where the other settings cannot take so many"
+    )
     value_bound: int = setting(4, "largest size of a value in an update; a power of two")
     norm_bound: int | Literal["auto"] = setting("auto", "largest norm of an update; a power of two, or auto")
     aggregation: AggregationConfig = setting(AggregationConfig, "")

@@ -186,7 +186,7 @@ class Reader:
                 raise ConfigError(f"{self.path}, line {self.lines[key]}: {why}")
         for key in POSITIVE:
             value = self.values.get(key)
-            if value is not None and value < 1:
+            if isinstance(value, int) and value < 1:
                 raise self.fail(self.lines[key], f"{key} is {value}", "give at least 1")
         fraction, dropout = self.values.get("run.fraction"), self.values.get("lora.dropout")
         if fraction is not None and not 0 < fraction <= 1:

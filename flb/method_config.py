@@ -81,7 +81,9 @@ class ServerOptimizerConfig:
     name: Literal["sgd", "momentum", "nesterov", "adagrad", "adam", "yogi"] = setting(
         "sgd", "sgd (with a learning rate of 1 it is FedAvg), momentum, nesterov, adagrad, adam or yogi"
     )
-    learning_rate: float = setting(1.0, "multiplies the step")
+    learning_rate: float = setting(
+        1.0, "multiplies the step; adagrad, adam, yogi: about what a weight moves by in a round, so 1e-3 or less"
+    )
     momentum: float = setting(0.9, "beta 1 of all but sgd and adagrad")
     beta2: float = setting(0.99, "beta 2 of adam and yogi")
     tau: float = setting(0.0, "adagrad, adam, yogi: added to the root; 0: tau_scale times the first mean's size")

@@ -3,12 +3,12 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from flb.errors import Refused
-from flb.legality import refuse_illegal
+from flb.legality import reasons, refuse_illegal
 from flb.lora.layout import adapter_tensors, module_names, resolve
-from flb.lora.stack import check_bound
 from flb.records import RING
 from flb.spec import (
     VERSION,
@@ -24,10 +24,12 @@ from flb.spec import (
     check,
     decode,
 )
-from flb.types import LoraMode, TensorSpec
+from flb.types import TensorSpec
 
 FRACTION_BITS = 32
 """F of docs/arithmetic.md 1."""
+MAX_COHORT = 4096
+"""Most nodes in a round where the settings say `auto` and allow so many."""
 HELD_ROUNDS = RING - 1
 """A payout can be activated until so many more rounds were sealed."""
 
@@ -104,9 +106,19 @@ def draft_spec(
         salt=salt,
     )
     check(spec)
-    if spec.lora_mode is LoraMode.STACK:
-        check_bound(lora, rounds.steps, rounds.max_cohort)
     return spec
+
+
+def fit_cohort(spec: RunSpec) -> RunSpec:
+    """The spec with the largest `max_cohort` that its other choices allow, at most its own: what `auto` means. Reasons that
+    no smaller cohort ends stay."""
+    sizes = [
+        repair.value
+        for reason in reasons(spec)
+        for repair in reason.repairs
+        if repair.setting == "rounds.max_cohort" and spec.rounds.min_nodes <= repair.value < spec.rounds.max_cohort
+    ]
+    return fit_cohort(replace(spec, rounds=replace(spec.rounds, max_cohort=min(sizes)))) if sizes else spec
 
 
 def make_spec(**settings: Any) -> RunSpec:

@@ -42,7 +42,8 @@ def bit_exact(spec: RunSpec) -> bool:
 
 
 def certify(spec: RunSpec, step: Step, counted: Counted, files: Files, threads: int) -> tuple[list[str], Gap]:
-    """Names of the modules that fail, and the gap of the step: number 0 of `files` is the base, then the updates, last the published adapter. Raises CorruptStore where that is no adapter of this step."""
+    """Names of the modules that fail, and the gap of the step: number 0 of `files` is the base, then one update for each of
+    `weights`, last the published adapter. Raises CorruptStore where that is no adapter of this step."""
     held = Round(spec, step, counted, files, spec.server_optimizer.learning_rate)
     published = AdapterFile(spec, files, counted.updates + 1)
     check_form(published, spec)

@@ -17,15 +17,16 @@ from flb_aggregator.module_stack import MOST_DIRECTIONS, A, Module, Round, paire
 from flb_aggregator.reweigh import Counted
 
 
-def measurable(spec: RunSpec, updates: int) -> bool:
-    """Whether the adapter is made of LoRA factors at the run's rank, and the cohort small enough for Gram matrices."""
+def measurable(spec: RunSpec, counted: Counted) -> bool:
+    """Whether the updates have weights, the adapter is made of LoRA factors at the run's rank, and the cohort is small
+    enough for Gram matrices."""
     r = spec.lora.r
     shapes = all(tensor.shape[0 if tensor.name.endswith(A) else -1] == r for tensor in spec.tensors)
-    return paired(spec.tensors) and shapes and (1 + updates) * r <= MOST_DIRECTIONS
+    return paired(spec.tensors) and shapes and counted.kept is None and (1 + counted.updates) * r <= MOST_DIRECTIONS
 
 
 def measure(spec: RunSpec, step: Step, counted: Counted, files: Files, threads: int) -> Gap:
-    """The gap of a step whose base is number 0 of `files`, then the updates."""
+    """The gap of a step whose base is number 0 of `files`, then one update for each of `counted`."""
     held = Round(spec, step, counted, files, spec.server_optimizer.learning_rate)
     gaps: list[Gap] = []
 

@@ -90,6 +90,11 @@ class Round:
 
     def __init__(self, spec: RunSpec, step: Step, counted: Counted, files: Files, rate: float = 1.0) -> None:
         self.spec, self.files, self.r = spec, files, spec.lora.r
+        if counted.kept is not None:
+            raise Refused(
+                f"{spec.aggregation.rule} looks at each coordinate alone, which product space has not",
+                "choose a rule that weighs whole updates, or lora.mode freeze_a",
+            )
         self.modules = modules(spec.tensors)
         forms = {form.size: (rank, form) for rank in spec.lora.node_ranks for form in (update_form(spec, step, rank),)}
         self.updates: list[Update] = []
@@ -105,9 +110,9 @@ class Round:
                 f"the round's updates have {directions} directions, product space takes {MOST_DIRECTIONS}",
                 "lower run.max_cohort or lora.r for the next run",
             )
-        self.weights = [weight for weight in counted.weights if weight]
-        rate *= sum(self.weights) / counted.denominator  # a rule that shortens updates leaves the rest to the base
-        self.taken: list[Float64] = mean_product.shares(self.weights, [u.rank for u in self.updates], self.r, rate)
+        self.weights, self.denominator = [weight for weight in counted.weights if weight], counted.denominator
+        ranks = [update.rank for update in self.updates]
+        self.taken: list[Float64] = mean_product.shares(self.weights, ranks, self.r, rate, self.denominator)
         self.base = AdapterFile(spec, files, 0)
 
     def loader(self) -> Callable[[Module], Stack]:

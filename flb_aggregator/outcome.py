@@ -14,6 +14,7 @@ from typing import NamedTuple
 from flb import moments, payouts, records, scoring
 from flb.admission import rank_of_size
 from flb.errors import BadMessage, CorruptStore
+from flb.lora.gap import Gap
 from flb.records import Closing, Record, Roll
 from flb.spec import RunSpec
 from flb.store import BlobStore, BlobWriter
@@ -22,7 +23,7 @@ from flb_aggregator.certify import bit_exact
 from flb_aggregator.encoded_step import Down, Write
 from flb_aggregator.made import Blobs, Note
 from flb_aggregator.moments import Moments
-from flb_aggregator.pipeline import Input, combine, measure_gap
+from flb_aggregator.pipeline import Input, combine
 from flb_aggregator.publish import publish_folder
 
 
@@ -104,10 +105,10 @@ def blobs_of(
             to = Down(run, base, left.remainder, writer("down"), writer("remainder"))
         if moments.keeps_moments(spec):
             kept = Moments(left.optimizer_state, writer("optimizer_state"))
-        gap = combine(spec, step, base_path, inputs, write, to=to, moments=kept)
-        digests = {name: blob.commit() for name, blob in made.items()}
-    gap = gap or measure_gap(spec, step, base_path, inputs)
-    return Blobs(**digests, figures=gap.figures if gap else {})
+        gaps: list[Gap] = []
+        combine(spec, step, base_path, inputs, write, to=to, moments=kept, report=gaps.append)
+        figures = gaps[0].figures if gaps else {}
+        return Blobs(**{name: blob.commit() for name, blob in made.items()}, figures=figures)
 
 
 def record_before(previous: Digest, blobs: BlobStore) -> Record | None:

@@ -31,10 +31,6 @@ COMBINE: dict[LoraMode, Combine] = {
 """By what is averaged."""
 
 
-COORDINATE_RULES = ("median", "trimmed_mean")
-"""They have no weights to average products with."""
-
-
 @dataclass(frozen=True, slots=True)
 class Input:
     """One admitted update: its weight, where its bytes are, and the rank it was trained at, 0 for the run's own."""
@@ -53,13 +49,14 @@ def combine(
     threads: int | None = None,
     to: Down | None = None,
     moments: Moments | None = None,
-) -> Gap | None:
+    report: Callable[[Gap], None] | None = None,
+) -> None:
     """Write the adapter that `step` makes from `base` and `inputs` (in order of node address).
 
     `write` gets the bytes in order, one call at a time, from several threads: `threads`, or one for each core, at
     most two. So do the writers of `to`, with which the adapter moves by the encoded step, and that of `moments`, which
     an optimizer that keeps some must have. Raises CorruptStore where a blob that was checked before is shorter now.
-    Modes that work in product space return how far they are from its mean.
+    `report` gets how far the adapter is from the mean of the products, in modes that average both factors.
     """
     remainder = [to.state] if to is not None and to.state is not None else []
     with Files([base, *(item.path for item in inputs), *remainder]) as files:
@@ -67,21 +64,13 @@ def combine(
         counted = reweigh(spec, step, [item.weight for item in inputs], files, threads)
         how = residual.combine if spec.lora.residual_rank else COMBINE[spec.lora_mode]
         with optimizing(spec, step, moments) as optimizer:
-            return how(spec, step, counted, files, write, threads, to, optimizer)
-
-
-def measure_gap(
-    spec: RunSpec, step: Step, base: Path, inputs: Sequence[Input], threads: int | None = None
-) -> Gap | None:
-    """How far the mean of each factor on its own is from the mean of the products; None where one factor is the same for
-    all, so that the two are one, for rules that take no mean, and for cohorts too large to tell."""
-    averaged = spec.lora_mode == LoraMode.FACTORS and spec.aggregation.rule not in COORDINATE_RULES
-    if not averaged or not gaps.measurable(spec, len(inputs)):
-        return None
-    with Files([base, *(item.path for item in inputs)]) as files:
-        threads = threads or cores()
-        counted = reweigh(spec, step, [item.weight for item in inputs], files, threads)
-        return gaps.measure(spec, step, counted, files, threads)
+            gap = how(spec, step, counted, files, write, threads, to, optimizer)
+        if report is None:
+            return
+        if gap is None and spec.lora_mode == LoraMode.FACTORS and gaps.measurable(spec, counted):
+            gap = gaps.measure(spec, step, counted, files, threads)
+        if gap is not None:
+            report(gap)
 
 
 def certify_adapter(

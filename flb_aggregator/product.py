@@ -52,7 +52,7 @@ def combine(
     to: Down | None,
     optimizer: RunOptimizer,
 ) -> Gap:
-    """Write the adapter: number 0 of `files` is the base, then the updates. Returns how far it is from
+    """Write the adapter: number 0 of `files` is the base, then one update for each of `counted`. Returns how far it is from
     the ideal mean."""
     if to is not None:
         raise Refused("mode product turns the adapter, which no encoded step can", "set run.down to f32")

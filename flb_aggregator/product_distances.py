@@ -94,7 +94,7 @@ class Reader:
     """Reads the factors of some nodes, in one thread's own buffers, and multiplies them."""
 
     def __init__(self, spec: RunSpec, layout: Layout, files: Files, nodes: Sequence[int]) -> None:
-        self._files, self._nodes, self._rank = files, nodes, spec.lora.r
+        self._files, self._nodes, self._rank = files, nodes, layout.tensors[0].shape[0]  # A's rows
         self._shift = norm_shift(spec.ring.norm_bound, spec.ring.fraction_bits)
         self._update = update_unit(spec.ring.norm_bound)
         vectors = (len(nodes) + 1) * self._rank

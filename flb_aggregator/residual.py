@@ -41,7 +41,7 @@ def combine(
     to: Down | None,
     optimizer: RunOptimizer,
 ) -> Gap:
-    """Write the adapter of rank r + r': number 0 of `files` is the base, then the updates. Returns how
+    """Write the adapter of rank r + r': number 0 of `files` is the base, then one update for each of `counted`. Returns how
     far it is from the ideal mean."""
     if to is not None:
         raise Refused("a residual changes in ranks that no update sends", "set run.down to f32")
@@ -87,7 +87,7 @@ def worker(held: Round) -> Callable[[Module], Made]:
 def averager(held: Round) -> Callable[[Sequence[Float32]], Float32]:
     """A function from a factor before and its updates, as a stack has them, to that factor's mean: the very numbers of
     `flb_aggregator.linear`."""
-    ring, denominator = held.spec.ring, sum(held.weights)
+    ring, denominator = held.spec.ring, held.denominator
     narrow = exact_in_float64(denominator, ring.value_bound, ring.fraction_bits)
     sum_type: type[Any] = np.float64 if narrow else np.int64
     total, scaled = np.empty(PIECE, dtype=sum_type), np.empty(PIECE, dtype=sum_type)

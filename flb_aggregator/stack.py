@@ -69,13 +69,11 @@ def combine(
 ) -> None:
     """Write the adapter: number 0 of `files` is the base, then come the updates of `counted`.
 
-    Raises Refused where the rank would pass the run's bound, for a rule without weights, an optimizer with moments and
+    Raises Refused where the rank would pass the run's bound, for an optimizer with moments and
     encoded steps; CorruptStore for a blob that is not what it was.
     """
     if to is not None:
         raise Refused("an encoded step cannot make an adapter of a larger rank", "set run.down to f32 in mode stack")
-    if counted.kept is not None:
-        raise Refused(f"rule {spec.aggregation.rule} gives no update a weight, and mode stack needs one", "choose mean")
     if optimizer.optimizer.moments:
         raise Refused(
             f"server optimizer {spec.server_optimizer.name} keeps moments, and mode stack begins anew in every step",

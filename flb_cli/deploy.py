@@ -114,7 +114,7 @@ def draft_spec(config: Config) -> RunSpec:
         base_model.tensors(path), config.lora.target_modules, config.lora.r, base_model.model_type(path)
     )
     run = config.run
-    return planner.draft_spec(
+    spec = planner.draft_spec(
         base=specs.BaseSpec(path.name, ZERO_DIGEST.hex(), *base_model.source(path)),
         lora=section(specs.LoraSpec, config.lora, target_modules=names, ranks=config.lora.ranks or ()),
         tensors=tensors,
@@ -127,7 +127,7 @@ def draft_spec(config: Config) -> RunSpec:
             run.min_nodes,
             run.fraction,
             run.confirmations,
-            run.max_cohort,
+            planner.MAX_COHORT if run.max_cohort == "auto" else int(run.max_cohort),
         ),
         aggregation=section(specs.AggregationSpec, run.aggregation),
         server_optimizer=section(specs.ServerOptimizerSpec, run.server_optimizer),
@@ -141,6 +141,7 @@ def draft_spec(config: Config) -> RunSpec:
         open_membership=run.membership == "open",
         salt=ZERO_DIGEST.hex(),
     )
+    return planner.fit_cohort(spec) if run.max_cohort == "auto" else spec
 
 
 def section(kind: type[Section], settings: object, **derived: object) -> Section:

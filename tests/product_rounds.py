@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
-from flb.admission import in_file_order, update_metadata
+from flb.admission import Layout, in_file_order, update_metadata
 from flb.codec import CODINGS, dither
 from flb.spec import RunSpec
 from flb.store import BlobStore
@@ -34,9 +34,12 @@ def product_spec(mode: str = "product", codec: str = "f32", r: int = R, **lora: 
     return dataclasses.replace(spec, tensors=tuple(tensors), lora=dataclasses.replace(spec.lora, r=r, **lora))  # type: ignore[arg-type]
 
 
-def update_of(spec: RunSpec, seed: int, rank: int = 0, scale: float = 1e-2) -> tuple[bytes, Tensors]:
+def update_of(
+    spec: RunSpec, seed: int, rank: int = 0, scale: float = 1e-2, layout: Layout | None = None
+) -> tuple[bytes, Tensors]:
     """A legal update of random values, and its ring values as arrays."""
-    layout, random = update_form(spec, Step(1), rank or spec.lora.r), np.random.default_rng(seed)
+    layout = layout or update_form(spec, Step(1), rank or spec.lora.r)
+    random = np.random.default_rng(seed)
     coding, draw = CODINGS[spec.wire_codec], dither.stream(bytes([seed]) * 32)
     drawn = {t.name: (random.standard_normal(t.size) * scale).astype(np.float32) for t in layout.tensors}
     parts = {t.name: [bytes(part) for part in coding.encode(drawn[t.name], draw)] for t in layout.tensors}
@@ -56,12 +59,13 @@ class Played:
         weights: tuple[int, ...] = (3, 5, 2),
         ranks: tuple[int, ...] = (),
         base: bytes = b"",
+        layout: Layout | None = None,
     ) -> None:
         self.spec, self.weights, self.folder = spec, weights, folder
         store = BlobStore(folder / "blobs")
         self.base = store.path(store.put(base) if base else make_adapter_zero(spec.tensors, 0, store))
         self.ranks = ranks or (spec.lora.r,) * len(weights)
-        made = [update_of(spec, 1 + index, rank) for index, rank in enumerate(self.ranks)]
+        made = [update_of(spec, 1 + index, rank, layout=layout) for index, rank in enumerate(self.ranks)]
         self.inputs = [
             Input(w, write_blob(folder / "updates", blob)) for w, (blob, _) in zip(weights, made, strict=True)
         ]

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from flb.delta import NORM_BITS, Float32, Float64, Int64
 
-CELLS = 1 << 20
-"""The most values that a matrix of one block holds, 8 MiB, so that memory grows only with the square of the cohort."""
+CELLS = 1 << 21
+"""The most values that a matrix of one block holds, 16 MiB, so that memory grows only with the square of the cohort."""
 
 
 def block_size(count: int) -> int:
     """Elements of each of `count` vectors to take at a time: a multiple of 64."""
-    return max(64, min(16_384, CELLS // max(1, count) // 64 * 64))
+    return max(64, min(32_768, CELLS // max(1, count) // 64 * 64))
 
 
 def reduce_into(ring: Float32, shift: int, out: NDArray[np.float64]) -> None:

@@ -24,7 +24,7 @@ from flb.aggregation import (
 )
 from flb.aggregation.gram import squared_distances, with_origin
 from flb.aggregation.mixture import Mixture
-from flb.aggregation.weighing import COEFFICIENT_BITS, Weighing
+from flb.aggregation.weighing import Weighing
 from flb.capabilities import RuleCapabilities
 from flb.delta import Float64, Int64
 from flb.errors import Refused
@@ -36,9 +36,6 @@ RULES: dict[str, ModuleType] = {
     "geometric_median": geometric_median, "centered_clipping": centered_clipping, "norm_bound": norm_bound,
 }  # fmt: skip
 """By the name in the spec."""
-
-WEIGHTED = frozenset({"mean", "norm_bound"})
-"""Rules that know weights: in the others every update counts once, or a node could buy influence by its claims."""
 
 
 def capabilities(aggregation: AggregationSpec) -> RuleCapabilities:
@@ -69,9 +66,9 @@ def least_updates(aggregation: AggregationSpec) -> int:
 
 
 def check(aggregation: AggregationSpec, count: int) -> None:
-    """Raise Refused for a rule that `count` updates cannot satisfy, or that does not know the run's weights."""
+    """Raise Refused for a rule that `count` updates cannot satisfy, or in which nodes could buy influence by their claims."""
     name = aggregation.rule if aggregation.mixing == "none" else f"{aggregation.rule} after {aggregation.mixing}"
-    if aggregation.weights == "examples" and (aggregation.rule not in WEIGHTED or aggregation.mixing != "none"):
+    if aggregation.weights == "examples" and (capabilities(aggregation).robust or aggregation.mixing != "none"):
         raise Refused(f"{name} lets every update count once", "set run.aggregation.weights to equal")
     if aggregation.mixing == "bucketing" and not 1 <= aggregation.bucket <= bucketing.LARGEST:
         raise Refused(
@@ -82,17 +79,6 @@ def check(aggregation: AggregationSpec, count: int) -> None:
             f"{name} with {aggregation.byzantine} wrong updates needs at least {least} updates, there are {count}",
             "lower run.aggregation.byzantine, or raise run.min_nodes",
         )
-
-
-def largest_total(aggregation: AggregationSpec, count: int, weight_cap: int) -> int:
-    """The most that the weights of `count` updates add up to; times value_bound · 2^F it must stay below 2^63."""
-    declared, mixed = capabilities(aggregation), count
-    total = count * (1 if aggregation.weights == "equal" else weight_cap)
-    if not (declared.linear or declared.coordinates) and aggregation.rule not in ("krum", "multi_krum"):
-        total = max((1 << COEFFICIENT_BITS) + count, total)
-    if aggregation.mixing == "bucketing":
-        mixed = aggregation.bucket * max(1, aggregation.bucket - 1)
-    return total * mixed if aggregation.mixing != "none" else total
 
 
 def mixture(aggregation: AggregationSpec, squared: Int64 | None, count: int, salt: bytes, step: Step) -> Mixture | None:

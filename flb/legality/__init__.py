@@ -15,18 +15,31 @@ from typing import Any
 from flb.errors import Refused
 from flb.legality.choices import Choices, Reason, Repair, config_key
 from flb.legality.declarations import DECLARED, NONE, Declarations
-from flb.legality.modes import chart, down, growth, moments, product_settings, ranks, residual
+from flb.legality.modes import (
+    carried,
+    chart,
+    directions,
+    down,
+    growth,
+    moments,
+    product_settings,
+    ranks,
+    residual,
+    whole_steps,
+)
 from flb.legality.updates import adversary, buckets, counts, distances, overflow, privacy, quorum, weights
 from flb.spec_sections import RunSpec
 
 Rule = Callable[[Choices], Iterator[Reason]]
 LEGALITY_RULES: tuple[Rule, ...] = (
-    ranks, chart, distances, adversary, weights, buckets, quorum, counts, product_settings, moments, residual, growth,
-    down, overflow, privacy,
+    ranks, chart, distances, adversary, weights, buckets, quorum, counts, product_settings, moments, carried, residual,
+    directions, whole_steps, growth, down, overflow, privacy,
 )  # fmt: skip
 """Each asks one question of the choices; in the order in which reasons are given. Their names are the reasons' codes."""
 COSTS = {
+    "training.optimizer_state": 1,
     "down": 1, "lora.align": 1, "lora.energy": 1, "aggregation.weights": 1, "aggregation.bucket": 1, "lora.max_rank": 1,
+    "server_optimizer.learning_rate": 1,
     "ring.weight_cap": 2, "rounds.max_cohort": 2, "rounds.min_nodes": 2, "rounds.steps": 2, "server_optimizer.name": 3,
     "lora.residual_rank": 3, "aggregation.mixing": 3, "lora.mode": 4, "lora.ranks": 5, "aggregation.rule": 20,
     "aggregation.byzantine": 25,

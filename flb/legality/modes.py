@@ -7,13 +7,10 @@ Each is a function from the choices of a spec to reasons. It asks what the chose
 from collections.abc import Iterator
 
 from flb.legality.choices import Choices, Reason, Repair
-from flb.spec_sections import RunSpec
+from flb.lora.shape import largest_rank
 
-
-def largest_rank(spec: RunSpec) -> int:
-    """The rank that an adapter may grow to where every update is stacked: steps · max_cohort · largest rank of a node.
-    Adapter 0, whose B is zero, is not part of the stack."""
-    return max(spec.lora.r, spec.rounds.steps * spec.rounds.max_cohort * max(spec.lora.node_ranks))
+MOST_DIRECTIONS = 4096
+"""r + Σ rᵢ of a round whose products are averaged: Gram matrices of that size still fit into memory."""
 
 
 def chart(c: Choices) -> Iterator[Reason]:
@@ -54,12 +51,16 @@ def product_settings(c: Choices) -> Iterator[Reason]:
         )
 
 
+def without_moments(c: Choices) -> tuple[Repair, ...]:
+    """The server optimizers that keep nothing, as repairs."""
+    optimizers = c.declarations.optimizers.items()
+    return tuple(Repair("server_optimizer.name", word) for word, optimizer in optimizers if not optimizer.moments)
+
+
 def moments(c: Choices) -> Iterator[Reason]:
     """Moments need factors whose meaning stays from round to round."""
     name, mode = c.spec.server_optimizer.name, c.spec.lora.mode
-    without = tuple(
-        Repair("server_optimizer.name", word) for word, o in c.declarations.optimizers.items() if not o.moments
-    )
+    without = without_moments(c)
     if not c.optimizer.moments:
         return
     if c.mode.restarts:
@@ -75,6 +76,16 @@ def moments(c: Choices) -> Iterator[Reason]:
         )
 
 
+def carried(c: Choices) -> Iterator[Reason]:
+    """AdamW's moments that a node keeps belong to the factors that it trained before."""
+    if c.mode.restarts and c.spec.training.optimizer_state != "reset":
+        yield Reason(
+            f"training.optimizer_state is {c.spec.training.optimizer_state}, and mode {c.spec.lora.mode} begins with new "
+            "factors in every round",
+            (Repair("training.optimizer_state", "reset"), *c.modes(lambda m: not m.restarts)),
+        )
+
+
 def residual(c: Choices) -> Iterator[Reason]:
     """The residual is the covariance of A and B over the updates of a mean, at one rank."""
     lora, off = c.spec.lora, Repair("lora.residual_rank", 0)
@@ -85,11 +96,45 @@ def residual(c: Choices) -> Iterator[Reason]:
             f"lora.residual_rank is {lora.residual_rank}, and mode {lora.mode} leaves no residual",
             (off, *c.modes(lambda m: m.linear and m.both_factors)),
         )
-    elif not c.rule.linear or c.mixed:
+    elif not c.rule.linear:
         yield Reason(
             f"lora.residual_rank is {lora.residual_rank}, and the residual is that of the mean, not of "
             f"{c.spec.aggregation.rule}",
             (off, *c.rules(lambda r: r.linear)),
+        )
+    elif c.optimizer.moments:
+        yield Reason(
+            f"lora.residual_rank is {lora.residual_rank}, and the residual belongs to the mean of A and B, from which the "
+            f"moments of {c.spec.server_optimizer.name} lead away",
+            (off, *without_moments(c)),
+        )
+
+
+def directions(c: Choices) -> Iterator[Reason]:
+    """Where products are averaged, Gram matrices hold every direction of a whole cohort: r + max_cohort · largest rank."""
+    lora, rounds = c.spec.lora, c.spec.rounds
+    if not (c.mode.turns or lora.residual_rank) or c.mode.restarts:
+        return
+    most = lora.r + rounds.max_cohort * max(lora.node_ranks)
+    if most <= MOST_DIRECTIONS:
+        return
+    cohort = (MOST_DIRECTIONS - lora.r) // max(lora.node_ranks)
+    smaller = (Repair("rounds.max_cohort", cohort),) if cohort >= rounds.min_nodes else ()
+    others = c.modes(lambda mode: not mode.turns) if c.mode.turns else (Repair("lora.residual_rank", 0),)
+    yield Reason(
+        f"{rounds.max_cohort} updates of rank {max(lora.node_ranks)} have {most} directions, and products of at most "
+        f"{MOST_DIRECTIONS} can be averaged",
+        (*smaller, *others),
+    )
+
+
+def whole_steps(c: Choices) -> Iterator[Reason]:
+    """Updates that are stacked are taken as they are: there is no step that a learning rate could scale."""
+    rate, mode = c.spec.server_optimizer.learning_rate, c.spec.lora.mode
+    if c.mode.restarts and not c.optimizer.moments and rate != 1:
+        yield Reason(
+            f"run.server_optimizer.learning_rate is {rate:g}, and mode {mode} takes the mean as it is",
+            (Repair("server_optimizer.learning_rate", 1.0), *c.modes(lambda other: not other.restarts)),
         )
 
 

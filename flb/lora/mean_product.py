@@ -13,13 +13,19 @@ import numpy as np
 from flb.delta import Float64
 
 
-def shares(weights: Sequence[int], ranks: Sequence[int], r: int, rate: float = 1.0) -> list[Float64]:
-    """For each node, its share of every direction that it has, shape (rᵢ,): rate·wᵢ / Σ w over the nodes with that
-    direction. Where ranks differ, this keeps directions that few nodes train from decaying (raFLoRA, arXiv 2602.13486).
+def shares(
+    weights: Sequence[int], ranks: Sequence[int], r: int, rate: float = 1.0, denominator: int = 0
+) -> list[Float64]:
+    """For each node, its share of every direction that it has, shape (rᵢ,): rate·wᵢ / `denominator`, 0 for Σ w.
+
+    Where ranks differ, the denominator of a direction shrinks with the weight of the nodes that have it, so that directions
+    that few nodes train do not decay (raFLoRA, arXiv 2602.13486).
     """
+    whole, divisor = sum(weights), np.float64(denominator or sum(weights))
     totals = [sum(weight for weight, rank in zip(weights, ranks, strict=True) if rank > h) for h in range(r)]
+    divisors = [divisor if total == whole else divisor * (total / whole) for total in totals]
     return [
-        np.array([np.float64(rate) * np.float64(weight) / np.float64(totals[h]) for h in range(rank)])
+        np.array([np.float64(rate) * np.float64(weight) / divisors[h] for h in range(rank)])
         for weight, rank in zip(weights, ranks, strict=True)
     ]
 

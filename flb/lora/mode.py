@@ -3,7 +3,7 @@
 
 from collections.abc import Callable
 
-from flb.lora import alternate, factors, freeze_a, product
+from flb.lora import alternate, factors, freeze_a, product, stack
 from flb.types import LoraMode, Step, TensorSpec
 
 SENT: dict[LoraMode, Callable[[tuple[TensorSpec, ...], Step], tuple[TensorSpec, ...]]] = {
@@ -11,7 +11,7 @@ SENT: dict[LoraMode, Callable[[tuple[TensorSpec, ...], Step], tuple[TensorSpec, 
     LoraMode.ALTERNATE: alternate.sent,
     LoraMode.FREEZE_A: freeze_a.sent,
     LoraMode.PRODUCT: product.sent,
-    LoraMode.STACK: factors.sent,
+    LoraMode.STACK: stack.sent,
 }
 assert set(SENT) == set(LoraMode), "every LoRA mode says what it sends"
 

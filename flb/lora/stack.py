@@ -3,13 +3,11 @@
 
 In every step each node trains a fresh adapter, of a rank of its own, on top of all that was stacked before, which
 stays frozen. Σ pᵢ BᵢAᵢ = [p₁B₁ … p_KB_K]·[A₁; …; A_K], so the next adapter is [B | p₁B₁ … p_KB_K], [A; A₁; …; A_K]: exact but
-for one rounding of each value, and its rank grows by Σ rᵢ. One side alone is scaled. Adapter 0 has B = 0 and is not
-part of the stack.
+for one rounding of each value, and its rank grows by Σ rᵢ, within the bound that `flb.legality` asks for. One side
+alone is scaled. Adapter 0 has B = 0 and is not part of the stack.
 """
 
 from flb.capabilities import ModeCapabilities
-from flb.errors import Refused
-from flb.spec import LoraSpec
 from flb.types import Step, TensorSpec
 
 CAPABILITIES = ModeCapabilities(
@@ -25,19 +23,3 @@ def sent(tensors: tuple[TensorSpec, ...], step: Step) -> tuple[TensorSpec, ...]:
 def kept_rank(rank: int, step: Step) -> int:
     """How many ranks of the adapter of rank `rank` that step `step` starts from go on in the next: none of adapter 0's."""
     return 0 if step == 1 else rank
-
-
-def worst_rank(lora: LoraSpec, steps: int, max_cohort: int) -> int:
-    """The rank after `steps` rounds in which `max_cohort` nodes each train at the largest rank that they may."""
-    return steps * max_cohort * max(lora.node_ranks)
-
-
-def check_bound(lora: LoraSpec, steps: int, max_cohort: int) -> None:
-    """Refuse a run whose worst case passes `max_rank`: a round must never fail for its success."""
-    worst = worst_rank(lora, steps, max_cohort)
-    if worst > lora.max_rank:
-        raise Refused(
-            f"mode stack may grow to rank {worst} ({steps} steps of {max_cohort} nodes at rank {max(lora.node_ranks)}), "
-            f"lora.max_rank is {lora.max_rank}",
-            f"set lora.max_rank to {worst}, or lower run.max_cohort, run.steps or lora.ranks",
-        )

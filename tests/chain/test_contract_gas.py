@@ -48,6 +48,13 @@ def test_join__by_call_and_in_batches__stays_below_its_limits(figures: gas.Figur
     assert figures["join_relayed_with_invite_per_node"] <= RELAYED_WITH_INVITE
 
 
+def test_measure__every_figure__has_its_key(figures: gas.Figures) -> None:
+    single = {"join", "join_relayed_per_node", "join_relayed_with_invite_per_node", "register_dataset", "claim_first"}
+    assert set(figures) == {"roll", "roll_cold", "claim", *single}
+    assert all(set(figures[name]) == {str(nodes) for nodes in gas.NODES} for name in ("roll", "claim"))
+    assert all(type(figures[name]) is int and figures[name] > 21_000 for name in (*single, "roll_cold"))
+
+
 def test_roll__after_void_rounds__stays_below_the_limit(deployed: Deployed) -> None:
     deployed.owner.start()
     later(deployed.rpc, 151)

@@ -2,12 +2,13 @@
 """From settings to a spec."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
 from flb import planner
 from flb.errors import Refused
-from flb.spec import RunSpec, TrainingSpec
+from flb.spec import AggregationSpec, RunSpec, TrainingSpec
 from flb.types import TensorSpec
 from tests.sim import small_spec
 
@@ -59,6 +60,26 @@ def test_make_spec__choices_that_do_not_go_together__are_refused() -> None:
     lora = dataclasses.replace(small_spec().lora, align=True)
     with pytest.raises(Refused, match="lora.align is true, and mode factors has no factors to turn"):
         made(lora=lora)
+
+
+def fitted(**changes: Any) -> int:
+    """The cohort that is left of 4096 for a spec of 3 rounds whose `lora` and `aggregation` have these values."""
+    spec = small_spec(min_nodes=5)
+    kinds = {item.name for item in dataclasses.fields(AggregationSpec)}
+    lora = dataclasses.replace(spec.lora, **{name: value for name, value in changes.items() if name not in kinds})
+    aggregation = dataclasses.replace(spec.aggregation, **{k: value for k, value in changes.items() if k in kinds})
+    return planner.fit_cohort(dataclasses.replace(spec, lora=lora, aggregation=aggregation)).rounds.max_cohort
+
+
+def test_fit_cohort__auto__is_what_the_other_choices_allow() -> None:
+    assert fitted() == 4096
+    assert fitted(mode="product") == (4096 - 2) // 2
+    assert fitted(mode="product", ranks=(1,)) == 4094
+    assert fitted(mode="stack", max_rank=60) == 10
+    assert fitted(mode="stack", max_rank=10) == 4096, "fewer than min_nodes: the bound itself is refused"
+    neighbours = {"mixing": "nearest_neighbours", "weights": "equal"}
+    assert fitted(mode="alternate", rule="geometric_median", **neighbours) == 511
+    assert fitted(mode="product", rule="geometric_median", **neighbours) == 511
 
 
 def test_read_spec__made_by_hand__is_refused_like_a_made_one() -> None:

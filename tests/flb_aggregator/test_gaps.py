@@ -8,14 +8,25 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from flb.admission import layout_of
+from flb.lora.gap import Gap
 from flb.types import Step, TensorSpec
 from flb_aggregator import gaps
 from flb_aggregator.module_stack import A, B
-from flb_aggregator.pipeline import certify_adapter, combine, measure_gap
+from flb_aggregator.pipeline import certify_adapter, combine
+from flb_aggregator.reweigh import Counted
 from tests.product_rounds import MODULES, Played, product_of, product_spec
 from tests.sim import write_blob
 
 pytestmark = pytest.mark.unit
+
+
+def reported(played: Played, out: bytearray | None = None) -> Gap | None:
+    """What `combine` reports."""
+    found: list[Gap] = []
+    write = (lambda data: None) if out is None else out.extend
+    combine(played.spec, Step(1), played.base, played.inputs, write, report=found.append)
+    return found[0] if found else None
 
 
 def wanted(played: Played, adapter: bytes) -> float:
@@ -41,9 +52,7 @@ def test_gap__dense__agrees(mode: str, lora: dict[str, object], tmp_path: Path) 
     spec = product_spec(mode, **lora)
     played = Played(spec, tmp_path / "second", base=first)
     out = bytearray()
-    found = combine(spec, Step(1), played.base, played.inputs, out.extend) or measure_gap(
-        spec, Step(1), played.base, played.inputs
-    )
+    found = reported(played, out)
     assert found is not None
     assert found.relative == pytest.approx(wanted(played, bytes(out)), rel=1e-3)
     if mode == "product" or lora:
@@ -51,17 +60,22 @@ def test_gap__dense__agrees(mode: str, lora: dict[str, object], tmp_path: Path) 
         assert failed == [] and again.figures == pytest.approx(found.figures, rel=1e-3)
 
 
-def test_measure_gap__one_factor_for_all_or_no_mean__has_none(tmp_path: Path) -> None:
-    played = Played(product_spec("factors"), tmp_path)
-    for mode in ("alternate", "freeze_a", "stack"):
-        assert measure_gap(product_spec(mode), Step(1), played.base, played.inputs) is None
-    median = dataclasses.replace(played.spec, aggregation=dataclasses.replace(played.spec.aggregation, rule="median"))
-    assert measure_gap(median, Step(1), played.base, played.inputs) is None
+@pytest.mark.parametrize("mode", ["alternate", "freeze_a"])
+def test_gap__one_factor_for_all__has_none(mode: str, tmp_path: Path) -> None:
+    """The mean of the products is then the mean of the other factor."""
+    spec = product_spec(mode)
+    played = Played(spec, tmp_path, layout=layout_of(spec, Step(1)))
+    assert reported(played) is None
 
 
-def test_measure_gap__cohort_too_large_or_no_lora__has_none(tmp_path: Path) -> None:
-    played = Played(product_spec("factors"), tmp_path)
-    other = dataclasses.replace(played.spec, tensors=(TensorSpec("a", (5, 7)),))
-    assert measure_gap(other, Step(1), played.base, played.inputs) is None
-    assert gaps.measurable(played.spec, 1023) and not gaps.measurable(played.spec, 1024)
-    assert measure_gap(played.spec, Step(1), played.base, played.inputs * 400) is None
+def test_gap__rule_without_weights_no_lora_or_too_many__has_none(tmp_path: Path) -> None:
+    spec = product_spec("factors")
+    other = dataclasses.replace(spec, tensors=(TensorSpec("a", (5, 7)),))
+    assert gaps.measurable(spec, Counted(1023, (1,) * 1023, 1023))
+    assert not gaps.measurable(spec, Counted(1024, (1,) * 1024, 1024))
+    assert not gaps.measurable(spec, Counted(3, (), 1, (1, 2)))
+    assert not gaps.measurable(other, Counted(3, (1, 1, 1), 3))
+    median = dataclasses.replace(
+        spec, aggregation=dataclasses.replace(spec.aggregation, rule="median", weights="equal")
+    )
+    assert reported(Played(median, tmp_path)) is None

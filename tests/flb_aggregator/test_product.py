@@ -15,8 +15,10 @@ from flb.lora import adapter_zero
 from flb.spec import RunSpec
 from flb.types import Step, TensorSpec
 from flb_aggregator.encoded_step import Down
+from flb_aggregator.files import Files
 from flb_aggregator.module_stack import A, B, modules
 from flb_aggregator.pipeline import Input, combine
+from flb_aggregator.reweigh import reweigh
 from tests.flb.lora.stacks import best
 from tests.product_rounds import MODULES, Played, product_of, product_spec
 from tests.sim import DOMAIN, manifest_for, opening, reader, update_bytes, write_blob
@@ -126,6 +128,32 @@ def test_combine__aligned__same_product_nearer_to_the_adapter_before(tmp_path: P
             return float(sum(np.linalg.norm(held[module + f] - before[module + f]) ** 2 for f in (A, B)))
 
         assert away(turned) <= away(plain) + 1e-9
+
+
+@pytest.mark.parametrize("rule", ["krum", "multi_krum", "geometric_median", "centered_clipping", "norm_bound"])
+def test_combine__rule_that_weighs_whole_updates__moves_by_its_weights(rule: str, tmp_path: Path) -> None:
+    spec = product_spec()
+    robust = dataclasses.replace(spec.aggregation, rule=rule, byzantine=1, weights="equal")
+    first = Played(spec, tmp_path / "first").combined()
+    played = Played(dataclasses.replace(spec, aggregation=robust), tmp_path / "second", weights=(1,) * 7, base=first)
+    adapter = played.combined()
+    with Files([played.base, *(item.path for item in played.inputs)]) as files:
+        counted = reweigh(played.spec, Step(1), played.weights, files, 1)
+    for module in MODULES:
+        b, a = played.before(module)
+        wanted = b @ a
+        for weight, update in zip(counted.weights, played.updates, strict=True):
+            moved = (b + update[module + B]) @ (a + update[module + A]) - b @ a
+            wanted = wanted + weight / counted.denominator * moved
+        wanted = best(wanted, 4)
+        assert np.linalg.norm(product_of(adapter, module) - wanted) < NEAR * np.linalg.norm(wanted)
+
+
+def test_combine__rule_of_coordinates__is_refused(tmp_path: Path) -> None:
+    spec = product_spec()
+    median = dataclasses.replace(spec.aggregation, rule="median", weights="equal")
+    with pytest.raises(Refused, match="median cannot compare the updates of mode product"):
+        Played(dataclasses.replace(spec, aggregation=median), tmp_path).combined()
 
 
 def with_optimizer(spec: RunSpec, **settings: object) -> RunSpec:

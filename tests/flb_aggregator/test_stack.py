@@ -207,7 +207,7 @@ def test_combine__a_rule_without_weights_or_an_optimizer_with_moments__is_refuse
     spec = spec_of()
     first, _, _, items = rounds(spec, tmp_path)
     base = write_blob(tmp_path, first)
-    with pytest.raises(Refused, match="median gives no update a weight"):
+    with pytest.raises(Refused, match="median cannot compare the updates of mode stack"):
         made(replace(spec, aggregation=AggregationSpec("median", weights="equal")), 2, base, items)
     adam = replace(spec, server_optimizer=ServerOptimizerSpec("adam", 1.0))
     with pytest.raises(Refused, match="adam keeps moments.*set run.server_optimizer.name to sgd"):

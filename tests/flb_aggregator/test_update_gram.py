@@ -1,19 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Gram matrices of a round from its files: exact, in any blocks, and nothing from an update that was altered."""
 
+import dataclasses
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from flb.admission import layout_of
+from flb.admission import layout_of, update_metadata
+from flb.attacks import gauge
 from flb.delta import norm_shift
 from flb.errors import CorruptStore
-from flb.types import Step
+from flb.types import Step, TensorSpec
+from flb.wire import container
 from flb_aggregator import product_distances, update_gram
 from flb_aggregator.files import Files
 from tests.rule_rounds import COUNT, MODULES, combined, draw, files_of, ring_of, spec_for
+from tests.sim import write_blob
 
 pytestmark = pytest.mark.unit
 
@@ -65,3 +70,47 @@ def test_gram_of__product__is_that_of_the_products_in_any_blocks(
         ]
         expected += np.array([[float((x * y).sum()) for y in moved] for x in moved])
     assert found / found[0, 0] == pytest.approx(expected / expected[0, 0], abs=1e-4)
+
+
+def test_gram_of__a_node_that_scales_a_against_b__keeps_every_distance(tmp_path: Path) -> None:
+    """As factors it would be far from all others, or near to whom it likes; its product is what it was."""
+    plain = spec_for("krum", "factors")
+    spec = dataclasses.replace(plain, ring=dataclasses.replace(plain.ring, norm_bound=128))
+    updates = draw(spec, 1)
+    base, paths = files_of(spec, 1, updates, tmp_path)
+    turned = gauge.attack(safetensors.numpy.load(base.read_bytes()), updates[5], 4.0)
+    _, others = files_of(spec, 1, [*updates[:5], turned, *updates[6:]], tmp_path)
+    assert others[5] != paths[5]
+    grams = []
+    for round_of in (paths, others):
+        with Files([base, *round_of]) as files:
+            grams.append(product_distances.gram_of(spec, Step(1), COUNT, files, 1))
+    assert np.abs(grams[0] - grams[1]).max() <= 1e-4 * grams[0].max()
+    own, sent = (ring_of(spec, 1, [update])[0].astype(float) for update in (updates[5], turned))
+    assert np.linalg.norm(sent) > 50 * np.linalg.norm(own)
+
+
+@pytest.mark.parametrize("mode", ["factors", "alternate"])
+def test_gram_of__memory__does_not_grow_with_the_adapter(mode: str, tmp_path: Path) -> None:
+    peaks = []
+    for modules in (2, 12):
+        spec = spec_for("krum", mode)
+        tensors = [
+            TensorSpec(f"m.{number:02}.{factor}.weight", shape)
+            for number in range(modules)
+            for factor, shape in (("lora_A", (2, 9_000)), ("lora_B", (9_000, 2)))
+        ]
+        spec = dataclasses.replace(spec, tensors=tuple(tensors))
+        layout, random = layout_of(spec, Step(1)), np.random.default_rng(0)
+        header = container.header_of(layout.entries, update_metadata(bytes(32), bytes(20), bytes(32)))
+        paths = [write_blob(tmp_path, container.adapter_header(spec.tensors) + bytes(4 * sum(t.size for t in tensors)))]
+        for _ in range(COUNT):
+            values = random.standard_normal(sum(t.size for t in layout.tensors)).astype("<f4") * np.float32(1e-3)
+            paths.append(write_blob(tmp_path, header + values.tobytes()))
+        gram_of = (product_distances if mode == "factors" else update_gram).gram_of
+        with Files(paths) as files:
+            tracemalloc.start()
+            gram_of(spec, Step(1), COUNT, files, 1)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+    assert peaks[1] < peaks[0] + (64 << 10)

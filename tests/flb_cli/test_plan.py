@@ -133,6 +133,14 @@ def test_plan__imported_and_run__needs_neither_torch_nor_a_chain(folder: Path) -
     assert done.stdout.strip().endswith("[]")
 
 
+@pytest.mark.parametrize(("text", "cohort"), [
+    ("", 4096), ("run: {max_cohort: 9}\n", 9), ("lora: {r: 16, mode: product}\n", 255),
+    ("lora: {r: 16, mode: stack, max_rank: 480}\n", 10),
+])  # fmt: skip
+def test_draft_spec__max_cohort_auto__is_what_the_other_settings_allow(text: str, cohort: int, folder: Path) -> None:
+    assert deploy.draft_spec(load(config(folder, text))).rounds.max_cohort == cohort
+
+
 def test_draft_spec__deployed__differs_in_digests_alone(folder: Path) -> None:
     spec = deploy.draft_spec(load(config(folder)))
     assert legality.reasons(spec) == () and spec.tensors == llama_8b_r16()

@@ -1,30 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far a stack may grow."""
+"""What a stack keeps, and what a step sends."""
 
 import pytest
 
-from flb.errors import Refused
-from flb.lora.stack import check_bound, kept_rank, sent, worst_rank
-from flb.spec import LoraSpec
+from flb.lora.stack import kept_rank, sent
 from flb.types import Step, TensorSpec
 
 pytestmark = pytest.mark.unit
-
-
-def lora(**more: object) -> LoraSpec:
-    return LoraSpec("stack", 4, 8, 0.0, ("m",), **more)  # type: ignore[arg-type]
-
-
-def test_worst_rank__every_node_at_the_largest_rank_in_every_step() -> None:
-    assert worst_rank(lora(), 3, 5) == 60 and worst_rank(lora(ranks=(1, 2)), 3, 5) == 30
-
-
-def test_check_bound__worst_case_at_the_bound__passes_and_beyond_it_is_refused_with_what_to_set() -> None:
-    check_bound(lora(max_rank=60), 3, 5)
-    with pytest.raises(
-        Refused, match=r"rank 60 \(3 steps of 5 nodes at rank 4\), lora.max_rank is 59: set lora.max_rank to 60"
-    ):
-        check_bound(lora(max_rank=59), 3, 5)
 
 
 def test_kept_rank__adapter_zero__is_not_part_of_the_stack() -> None:
