@@ -61,6 +61,8 @@ def test_read__change_that_is_none__is_one_sentence(folder: Path, change: str, w
         ("chain_record: false\n", "num_clients is not set: say how many nodes"),
         ("num_clients: 3\n", "chain_record is true, and flb simulate records on no chain"),
         (FILE + "client:\n  processes: 2\n", "client.processes is 2, and flb simulate trains in one"),
+        (FILE + "client:\n  report_to: [tensorboard]\n", "client.report_to is set, and flb simulate reports to"),
+        (FILE + "client:\n  lm_eval_tasks: [arc]\n", "client.lm_eval_tasks is set, and flb simulate reports to"),
         (FILE + "run:\n  min_nodes: 4\n", "num_clients is 3, and a round needs run.min_nodes: 4"),
     ],
 )
