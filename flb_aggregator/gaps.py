@@ -9,11 +9,13 @@ from collections.abc import Callable
 
 from flb.lora import gap, gram
 from flb.lora.gap import Gap
+from flb.lora.mean_product import MOST_DIRECTIONS
+from flb.lora.shape import A
 from flb.spec import RunSpec
 from flb.types import Step
 from flb_aggregator.files import Files
 from flb_aggregator.in_order import in_order
-from flb_aggregator.module_stack import MOST_DIRECTIONS, A, Module, Round, paired
+from flb_aggregator.module_stack import Module, Round, paired
 from flb_aggregator.reweigh import Counted
 
 

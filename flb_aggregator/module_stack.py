@@ -10,21 +10,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flb.admission import BlockReader, Layout, coded_layout, update_metadata
+from flb.adapter_blob import form_of
+from flb.admission import BlockReader, Layout, layout_of
 from flb.delta import Float32, Float64, round_to_ring
 from flb.errors import BadContainer, CorruptStore, Refused
 from flb.lora import adapter_zero, mean_product
-from flb.lora.mode import sent
+from flb.lora.shape import A, B
 from flb.spec import RunSpec
 from flb.types import Step, TensorSpec
-from flb.wire import container
 from flb_aggregator.files import Files
 from flb_aggregator.reweigh import Counted
 from flb_aggregator.spans import PIECE
 
-A, B = ".lora_A.weight", ".lora_B.weight"
-MOST_DIRECTIONS = 4096
-"""r + Σ rᵢ of a round in product space: Gram matrices of that size still fit, 128 MiB each in float64."""
 RESTORE = "restore the blob from another copy"
 
 
@@ -96,7 +93,7 @@ class Round:
                 "choose a rule that weighs whole updates, or lora.mode freeze_a",
             )
         self.modules = modules(spec.tensors)
-        forms = {form.size: (rank, form) for rank in spec.lora.node_ranks for form in (update_form(spec, step, rank),)}
+        forms = {form.size: (rank, form) for rank in spec.lora.node_ranks for form in (layout_of(spec, step, rank),)}
         self.updates: list[Update] = []
         for file, weight in enumerate(counted.weights, start=1):
             if weight:
@@ -105,9 +102,9 @@ class Round:
                     raise CorruptStore(f"{files.paths[file]} was altered since it was admitted", RESTORE)
                 self.updates.append(Update(file, *forms[size]))
         directions = self.r + sum(update.rank for update in self.updates)
-        if directions > MOST_DIRECTIONS:
+        if directions > mean_product.MOST_DIRECTIONS:
             raise Refused(
-                f"the round's updates have {directions} directions, product space takes {MOST_DIRECTIONS}",
+                f"the round's updates have {directions} directions, product space takes {mean_product.MOST_DIRECTIONS}",
                 "lower run.max_cohort or lora.r for the next run",
             )
         self.weights, self.denominator = [weight for weight in counted.weights if weight], counted.denominator
@@ -158,21 +155,21 @@ class Round:
 
 
 class AdapterFile:
-    """An adapter among the files of a round; its rank is the run's own, or that with the residual's."""
+    """An adapter among the files of a round; its rank is the run's own, or that with the residual's. Raises CorruptStore for
+    another file."""
 
     def __init__(self, spec: RunSpec, files: Files, number: int) -> None:
-        self.files, self.number = files, number
-        size = files.paths[number].stat().st_size
-        for rank in sorted({spec.lora.r, spec.lora.r + spec.lora.residual_rank}):
-            tensors = at_rank(spec.tensors, rank)
-            header = container.adapter_header(tensors)
-            if size == len(header) + 4 * sum(tensor.size for tensor in tensors):
-                self.rank, self.tensors, self.header = rank, tensors, header
-                break
-        else:
-            raise CorruptStore(f"{files.paths[number]} is no adapter of this run", RESTORE)
-        self.starts = [len(header)]
-        for tensor in tensors:
+        self.files, self.number, path = files, number, files.paths[number]
+        try:
+            with path.open("rb") as file:
+                form = form_of(spec, file.read)
+            whole = path.stat().st_size == form.size
+        except (OSError, BadContainer) as error:
+            raise CorruptStore(f"{path} is no adapter of this run", RESTORE) from error
+        if not whole:
+            raise CorruptStore(f"{path} is no adapter of this run: its size is wrong", RESTORE)
+        self.rank, self.starts = form.rank, [len(form.header)]
+        for tensor in form.tensors:
             self.starts.append(self.starts[-1] + 4 * tensor.size)
 
     def position(self, module: Module) -> int:
@@ -185,14 +182,3 @@ class AdapterFile:
         self.files.fill(self.number, self.starts[module.number], part.data.cast("B"))
         split = self.rank * module.a.shape[1]
         return part[:split].reshape(self.rank, -1), part[split:].reshape(-1, self.rank)
-
-
-def update_form(spec: RunSpec, step: Step, rank: int) -> Layout:
-    """The one legal form of an update that was trained at `rank`."""
-    tensors = sent(spec.lora_mode, at_rank(spec.tensors, rank), step)
-    return coded_layout(spec.wire_codec, tensors, update_metadata(bytes(32), bytes(20), bytes(32)))
-
-
-def at_rank(tensors: tuple[TensorSpec, ...], rank: int) -> tuple[TensorSpec, ...]:
-    """The adapter's tensors at another rank."""
-    return tuple(TensorSpec(t.name, (rank, t.shape[1]) if t.name.endswith(A) else (t.shape[0], rank)) for t in tensors)

@@ -17,6 +17,7 @@ from flb.delta import Float32, add_step, exact_in_float64, mean
 from flb.errors import Refused
 from flb.lora import gap, gram, product, residual
 from flb.lora.gap import Gap
+from flb.lora.shape import at_rank
 from flb.server_optimizer import sgd
 from flb.spec import RunSpec
 from flb.types import Step
@@ -24,7 +25,7 @@ from flb.wire import container
 from flb_aggregator.encoded_step import Down, Write
 from flb_aggregator.files import Files
 from flb_aggregator.in_order import in_order
-from flb_aggregator.module_stack import Module, Round, at_rank
+from flb_aggregator.module_stack import Module, Round
 from flb_aggregator.moments import RunOptimizer
 from flb_aggregator.product import Made
 from flb_aggregator.reweigh import Counted

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
-from flb.admission import Layout, in_file_order, update_metadata
+from flb.admission import Layout, in_file_order, layout_of, update_metadata
 from flb.codec import CODINGS, dither
+from flb.lora.shape import A, B
 from flb.spec import RunSpec
 from flb.store import BlobStore
 from flb.types import Step, TensorSpec
 from flb.wire import container
-from flb_aggregator.module_stack import A, B, update_form
 from flb_aggregator.moments import Moments
 from flb_aggregator.pipeline import Input, combine
 from flb_aggregator.publish import make_adapter_zero
@@ -38,7 +38,7 @@ def update_of(
     spec: RunSpec, seed: int, rank: int = 0, scale: float = 1e-2, layout: Layout | None = None
 ) -> tuple[bytes, Tensors]:
     """A legal update of random values, and its ring values as arrays."""
-    layout = layout or update_form(spec, Step(1), rank or spec.lora.r)
+    layout = layout or layout_of(spec, Step(1), rank or spec.lora.r)
     random = np.random.default_rng(seed)
     coding, draw = CODINGS[spec.wire_codec], dither.stream(bytes([seed]) * 32)
     drawn = {t.name: (random.standard_normal(t.size) * scale).astype(np.float32) for t in layout.tensors}

@@ -7,10 +7,15 @@ Each is a function from the choices of a spec to reasons. It asks what the chose
 from collections.abc import Iterator
 
 from flb.legality.choices import Choices, Reason, Repair
-from flb.lora.shape import largest_rank
+from flb.legality.declarations import NONE
+from flb.lora.mean_product import MOST_DIRECTIONS
+from flb.spec_sections import RunSpec
 
-MOST_DIRECTIONS = 4096
-"""r + Σ rᵢ of a round whose products are averaged: Gram matrices of that size still fit into memory."""
+
+def largest_rank(spec: RunSpec) -> int:
+    """The rank that an adapter may grow to where every update is stacked: steps · max_cohort · largest rank of a node.
+    Adapter 0, whose B is zero, is not part of the stack."""
+    return max(spec.lora.r, spec.rounds.steps * spec.rounds.max_cohort * max(spec.lora.node_ranks))
 
 
 def chart(c: Choices) -> Iterator[Reason]:
@@ -102,30 +107,29 @@ def residual(c: Choices) -> Iterator[Reason]:
             f"{c.spec.aggregation.rule}",
             (off, *c.rules(lambda r: r.linear)),
         )
+    elif c.mixed:
+        yield Reason(
+            f"lora.residual_rank is {lora.residual_rank}, and the residual is that of the updates, not of mixed ones",
+            (off, Repair("aggregation.mixing", NONE)),
+        )
     elif c.optimizer.moments:
         yield Reason(
-            f"lora.residual_rank is {lora.residual_rank}, and the residual belongs to the mean of A and B, from which the "
-            f"moments of {c.spec.server_optimizer.name} lead away",
-            (off, *without_moments(c)),
+            f"lora.residual_rank is {lora.residual_rank}, and the residual goes with the mean of the factors, which the "
+            f"moments of {c.spec.server_optimizer.name} change",
+            (off, *(Repair("server_optimizer.name", w) for w, o in c.declarations.optimizers.items() if not o.moments)),
         )
 
 
 def directions(c: Choices) -> Iterator[Reason]:
-    """Where products are averaged, Gram matrices hold every direction of a whole cohort: r + max_cohort · largest rank."""
-    lora, rounds = c.spec.lora, c.spec.rounds
-    if not (c.mode.turns or lora.residual_rank) or c.mode.restarts:
+    """Products are averaged through Gram matrices over the directions of a whole cohort, which must fit."""
+    lora, cohort = c.spec.lora, c.spec.rounds.max_cohort
+    largest = (MOST_DIRECTIONS - lora.r - lora.residual_rank) // max(lora.node_ranks)
+    if not (c.mode.turns or lora.residual_rank) or cohort <= largest:
         return
-    most = lora.r + rounds.max_cohort * max(lora.node_ranks)
-    if most <= MOST_DIRECTIONS:
-        return
-    cohort = (MOST_DIRECTIONS - lora.r) // max(lora.node_ranks)
-    smaller = (Repair("rounds.max_cohort", cohort),) if cohort >= rounds.min_nodes else ()
-    others = c.modes(lambda mode: not mode.turns) if c.mode.turns else (Repair("lora.residual_rank", 0),)
-    yield Reason(
-        f"{rounds.max_cohort} updates of rank {max(lora.node_ranks)} have {most} directions, and products of at most "
-        f"{MOST_DIRECTIONS} can be averaged",
-        (*smaller, *others),
-    )
+    what = f"run.max_cohort is {cohort}, and the products of at most {largest} nodes can be averaged"
+    plain = (Repair("lora.residual_rank", 0),) if lora.residual_rank else c.modes(lambda m: not m.turns)
+    fits = (Repair("rounds.max_cohort", largest),) if largest >= c.spec.rounds.min_nodes else ()
+    yield Reason(what, (*fits, *plain))
 
 
 def whole_steps(c: Choices) -> Iterator[Reason]:

@@ -12,6 +12,9 @@ import numpy as np
 
 from flb.delta import Float64
 
+MOST_DIRECTIONS = 4096
+"""r + Σ rᵢ of a round in product space: Gram matrices of that size still fit, 128 MiB each in float64."""
+
 
 def shares(
     weights: Sequence[int], ranks: Sequence[int], r: int, rate: float = 1.0, denominator: int = 0

@@ -10,9 +10,9 @@ import safetensors.numpy
 
 from flb.admission import layout_of
 from flb.lora.gap import Gap
+from flb.lora.shape import A, B
 from flb.types import Step, TensorSpec
 from flb_aggregator import gaps
-from flb_aggregator.module_stack import A, B
 from flb_aggregator.pipeline import certify_adapter, combine
 from flb_aggregator.reweigh import Counted
 from tests.product_rounds import MODULES, Played, product_of, product_spec

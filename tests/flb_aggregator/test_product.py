@@ -12,11 +12,12 @@ import safetensors.numpy
 from flb.admission import check_update
 from flb.errors import CorruptStore, NotFinite, Refused, ValueTooLarge
 from flb.lora import adapter_zero
+from flb.lora.shape import A, B
 from flb.spec import RunSpec
 from flb.types import Step, TensorSpec
 from flb_aggregator.encoded_step import Down
 from flb_aggregator.files import Files
-from flb_aggregator.module_stack import A, B, modules
+from flb_aggregator.module_stack import modules
 from flb_aggregator.pipeline import Input, combine
 from flb_aggregator.reweigh import reweigh
 from tests.flb.lora.stacks import best

@@ -9,9 +9,9 @@ import pytest
 import safetensors.numpy
 
 from flb.errors import Refused
+from flb.lora.shape import A, B
 from flb.types import Step
 from flb_aggregator.encoded_step import Down
-from flb_aggregator.module_stack import A, B
 from flb_aggregator.pipeline import combine
 from tests.product_rounds import MODULES, Played, product_of, product_spec
 from tests.sim import DOMAIN
