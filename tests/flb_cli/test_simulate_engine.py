@@ -150,7 +150,7 @@ def test_run__attacked__replays_exactly_and_changes_the_adapter(tmp_path: Path, 
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_run__nan__is_refused_by_admission_and_named(tmp_path: Path, codec: str) -> None:
-    engine = simulate(tmp_path, small_spec(codec=codec, steps=2, min_nodes=1), attackers=Attackers("nan", 1, 0.0))
+    engine = simulate(tmp_path, small_spec(codec=codec, steps=2, min_nodes=1), attackers=Attackers("nan", 1))
     told = [(line["round"], line["number"], line["attacker"]) for line in engine.rejected]
     assert told == [(1, 5, True), (2, 5, True)]
     assert {line["code"] for line in engine.rejected} == {"not-finite" if codec in ("f32", "bf16") else "bad-container"}
@@ -163,7 +163,7 @@ def test_run__nan__is_refused_by_admission_and_named(tmp_path: Path, codec: str)
 
 def test_run__too_few_updates_pass__ends_with_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="3 rounds after each other were void: 3 of 5 updates were refused .*NaN"):
-        simulate(tmp_path, small_spec(codec="f32"), attackers=Attackers("nan", 3, 0.0))
+        simulate(tmp_path, small_spec(codec="f32"), attackers=Attackers("nan", 3))
 
 
 def test_run__scaled_beyond_the_bound__is_refused(tmp_path: Path) -> None:
