@@ -35,7 +35,7 @@ from flb_node import bounds, commitment, data, dataset_source, evaluation, packi
 from flb_node.daemon import Daemon
 from flb_node.entrance import Entrance
 from flb_node.evaluation import Evaluation, HeldOut
-from flb_node.local_privacy import LocalPrivacy, check_settings
+from flb_node.local_privacy import LocalPrivacy
 from flb_node.pipeline import Tensors, Train, node_rank
 from flb_node.privacy_ledger import default_folder
 from flb_node.progress import ERASE
@@ -193,7 +193,7 @@ def build(
     privacy = LocalPrivacy(run, folder, ledgers, records, log, status.kept.update)
 
     def fits(spec: RunSpec) -> None:
-        check_settings(config.client, spec)
+        privacy.admit(config.client, spec)
         check(spec)
 
     measured = Evaluation(folder, blobs, held_out, log, status.kept.update, run="0x" + run.hex())

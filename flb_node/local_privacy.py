@@ -58,6 +58,22 @@ class LocalPrivacy:
     draw_key: Callable[[Step, Digest], bytes] = lambda step, base: secrets.token_bytes(KEY_BYTES)
     opened: PrivacyLedger | None = None
 
+    def admit(self, client: ClientConfig, spec: RunSpec) -> None:
+        """Before this node joins: settings that fit, a ledger that can be read, and what the run promises in the log.
+
+        Raises what `check_settings` raises, DiskError and CorruptStore."""
+        check_settings(client, spec)
+        privacy = spec.privacy
+        if privacy.mechanism == "local":
+            self.ledger().charges()
+            budget = (
+                f"a budget of epsilon {privacy.epsilon:g}" if privacy.epsilon else "no budget: weak noise, no guarantee"
+            )
+            self.log(
+                f"this run clips updates to a norm of {privacy.clip_norm:.4g} and adds noise of {privacy.sigma:.3g} to each "
+                f"value, with {budget}, at delta {privacy.delta:g}"
+            )
+
     def ledger(self) -> PrivacyLedger:
         """This dataset's ledger, opened at first use."""
         if self.opened is None:

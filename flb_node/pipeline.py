@@ -71,9 +71,10 @@ def seal_update(
     Refused, and so is a step beyond its budget.
     """
     guard = guard_of(spec, privacy)
-    if guard is not None and _note(folder, step, base).exists():
+    private = run if guard is not None else None
+    if guard is not None and _note(folder, step, base, private).exists():
         guard.forget(step, base)  # a life before this one sealed, and may have sent: its noise is used up
-    sealed = find_sealed(folder, step, base, blobs)
+    sealed = find_sealed(folder, step, base, blobs, private)
     if sealed is not None:
         return sealed
     if guard is not None:
@@ -100,7 +101,7 @@ def seal_update(
         digest = out.commit()
     lost = 0.0 if release is not None else loss.ratio
     note = {"step": step, "base": base.hex(), "digest": digest.hex(), "size": layout.size, "codec_error": lost}
-    write_atomic(_note(folder, step, base), json.dumps(note).encode())
+    write_atomic(_note(folder, step, base, private), json.dumps(note).encode())
     if guard is not None:
         guard.forget(step, base)
     return Sealed(step, base, digest, layout.size, blobs.path(digest), lost)
@@ -164,20 +165,27 @@ class CodecLoss:
         return math.sqrt(self._lost) / math.sqrt(self._whole) if self._whole else 0.0
 
 
-def find_sealed(folder: Path, step: Step, base: Digest, blobs: BlobStore) -> Sealed | None:
-    """What an earlier life of this node sealed for this step and base."""
+def find_sealed(
+    folder: Path, step: Step, base: Digest, blobs: BlobStore, private: Address | None = None
+) -> Sealed | None:
+    """What an earlier life of this node sealed for this step and base; in the run `private`, if it is one with noise.
+
+    Runs that share a work folder may share adapter 0: an update without noise, or with another run's, is not for this one.
+    """
+    path = _note(folder, step, base, private)
     try:
-        note = json.loads(_note(folder, step, base).read_bytes())
+        note = json.loads(path.read_bytes())
         digest, lost = Digest(bytes.fromhex(note["digest"])), float(note["codec_error"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise CorruptStore(f"{_note(folder, step, base)} is damaged", "delete it; the step is trained again") from error
+        raise CorruptStore(f"{path} is damaged", "delete it; the step is trained again") from error
     return Sealed(step, base, digest, note["size"], blobs.path(digest), lost) if blobs.has(digest) else None
 
 
-def _note(folder: Path, step: Step, base: Digest) -> Path:
-    return folder / f"step-{step:04d}-{base.hex()[:16]}.json"
+def _note(folder: Path, step: Step, base: Digest, private: Address | None) -> Path:
+    run = f"-{private.hex()}" if private is not None else ""
+    return folder / f"step-{step:04d}-{base.hex()[:16]}{run}.json"
 
 
 def load_adapter(spec: RunSpec, blobs: BlobStore, digest: Digest) -> dict[str, Float32]:

@@ -119,6 +119,11 @@ def check(spec: RunSpec) -> None:
             f"the noise needs a value bound of {least_value_bound(privacy)}, and it is {ring.value_bound}",
             "raise run.value_bound, or lower the clip norm",
         )
+    if privacy.delta * spec.rounds.min_nodes >= 1:
+        raise Refused(
+            f"a delta of {privacy.delta:g} lets the guarantee fail for one node in {1 / privacy.delta:.3g}",
+            f"choose a delta well below one over the nodes, of which a round has {spec.rounds.min_nodes} at least",
+        )
     if privacy.epsilon:
         after = epsilon_after(privacy, spec.rounds.steps)
         if after > privacy.epsilon * (1 + MARGIN):

@@ -2,6 +2,7 @@
 """Local privacy in the node's path: what is sealed is clipped and noised, charged once, and never noised twice alike."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from flb import admission
 from flb.config import ClientConfig
 from flb.errors import ConfigError, CorruptStore, Refused
 from flb.privacy.ledger import Charge
-from flb.spec import RunSpec
+from flb.spec import PrivacySpec, RunSpec
 from flb.store import BlobStore
 from flb.types import Digest, Step
 from flb_aggregator.publish import make_adapter_zero
@@ -216,6 +217,34 @@ def test_seal__program_without_a_ledger__is_refused(tmp_path: Path) -> None:
             spec, Step(1), make_adapter_zero(spec.tensors, 0, blobs), run=DOMAIN.run, node=NODE.node, secret=bytes(32),
             blobs=blobs, folder=tmp_path, train=lambda *_: {},
         )  # fmt: skip
+
+
+def test_seal__run_without_noise_in_the_same_work_folder__does_not_lend_its_update(device: Device) -> None:
+    """Runs of one seed start from the same adapter 0, and may share a work folder."""
+    spec = private_spec()
+    plain = device.seal(replace(spec, privacy=PrivacySpec()))
+    sealed = device.seal(spec)
+    assert sealed.digest != plain.digest and len(device.charges()) == 1
+    assert device.seal(replace(spec, privacy=PrivacySpec())) == plain
+
+
+def test_admit__local_run__opens_the_ledger_and_says_what_is_promised(device: Device) -> None:
+    device.privacy().admit(ClientConfig(), private_spec())
+    assert any("no budget: weak noise, no guarantee" in line for line in device.lines)
+    device.privacy().admit(ClientConfig(), private_spec(epsilon=8.0))
+    assert any("a budget of epsilon 8, at delta 1e-05" in line for line in device.lines)
+    assert device.ledgers.is_dir()
+
+
+def test_admit__run_without_privacy__makes_no_ledger(device: Device) -> None:
+    device.privacy().admit(ClientConfig(), small_spec())
+    assert not device.ledgers.exists() and device.lines == []
+
+
+def test_admit__damaged_ledger__is_told_before_anything_is_trained(device: Device) -> None:
+    device.privacy().ledger().path.write_bytes(b"nonsense\n")
+    with pytest.raises(CorruptStore, match="privacy ledger is damaged"):
+        device.privacy().admit(ClientConfig(), private_spec())
 
 
 def test_check_settings__run_without_the_privacy_that_the_node_wants__is_refused() -> None:

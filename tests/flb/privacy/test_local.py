@@ -101,6 +101,11 @@ def test_check__budget_that_the_noise_does_not_keep__is_refused() -> None:
         read_spec(longer.encode())
 
 
+def test_check__delta_of_one_over_the_nodes__is_refused() -> None:
+    with pytest.raises(Refused, match="one node in 2"):
+        read_spec(changed(delta=0.5).encode())
+
+
 def test_check__value_bound_below_the_noise__is_refused() -> None:
     spec = changed()
     with pytest.raises(Refused, match="the noise needs a value bound"):
