@@ -17,9 +17,10 @@ from flb.down import state_header, step_layout
 from flb.errors import Refused
 from flb.legality import choices_of
 from flb.legality.overflow import largest_cap, largest_cohort, largest_sum
+from flb.lora import shape
 from flb.roster import quorum
 from flb.spec_sections import RunSpec
-from flb.types import ZERO_DIGEST, Codec, Step, TensorSpec
+from flb.types import ZERO_DIGEST, Codec, Step
 from flb.wire import container
 
 MIB = 1 << 20
@@ -74,12 +75,8 @@ class Forecast:
 
 
 def at_rank(spec: RunSpec, rank: int) -> RunSpec:
-    """The spec of a run whose adapter has another rank: A (rank, k), B (d, rank)."""
-    shaped = tuple(
-        TensorSpec(t.name, (rank, t.shape[1]) if t.name.endswith(".lora_A.weight") else (t.shape[0], rank))
-        for t in spec.tensors
-    )
-    return replace(spec, lora=replace(spec.lora, r=rank, ranks=()), tensors=shaped)
+    """The spec of a run whose adapter has another rank."""
+    return replace(spec, lora=replace(spec.lora, r=rank, ranks=()), tensors=shape.at_rank(spec.tensors, rank))
 
 
 def adapter_rank(spec: RunSpec, step: int, cohort: int) -> int:
