@@ -169,6 +169,8 @@ def main() -> None:
     if options.child:
         print(json.dumps(only_combine(options.child, options.nodes, options.threads, options.repeat)))
         return
+    if options.mode in ("product", "stack") and options.rule in ("median", "trimmed-mean"):
+        parser.error(f"{options.rule} looks at coordinates, of which mode {options.mode} has none of the product's")
     result = measure(options)
     print(json.dumps(result) if options.json else "\n".join(f"{name:24} {value}" for name, value in result.items()))
 

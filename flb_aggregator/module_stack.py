@@ -5,7 +5,7 @@ A module's two factors stand next to each other in every file. A thread reads th
 (d + k)·(r + Σ rᵢ) float32 for the largest module, which is all that grows with the cohort.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,19 +101,19 @@ class Round:
                 if size not in forms:
                     raise CorruptStore(f"{files.paths[file]} was altered since it was admitted", RESTORE)
                 self.updates.append(Update(file, *forms[size]))
-        directions = self.r + sum(update.rank for update in self.updates)
-        if directions > mean_product.MOST_DIRECTIONS:
-            raise Refused(
-                f"the round's updates have {directions} directions, product space takes {mean_product.MOST_DIRECTIONS}",
-                "lower run.max_cohort or lora.r for the next run",
-            )
         self.weights, self.denominator = [weight for weight in counted.weights if weight], counted.denominator
         ranks = [update.rank for update in self.updates]
         self.taken: list[Float64] = mean_product.shares(self.weights, ranks, self.r, rate, self.denominator)
         self.base = AdapterFile(spec, files, 0)
 
     def loader(self) -> Callable[[Module], Stack]:
-        """A function that reads one module's factors into buffers of its own."""
+        """A function that reads one module's factors into buffers of its own. Raises Refused for a cohort that is too large."""
+        directions = self.r + sum(update.rank for update in self.updates)
+        if directions > mean_product.MOST_DIRECTIONS:
+            raise Refused(
+                f"the round's updates have {directions} directions, product space takes {mean_product.MOST_DIRECTIONS}",
+                "lower run.max_cohort or lora.r for the next run",
+            )
         total = self.base.rank + sum(update.rank for update in self.updates)
         arena = np.empty(total * max(module.extent for module in self.modules), dtype="<f4")
         readers = {update.rank: BlockReader(update.layout, PIECE) for update in self.updates}
@@ -133,6 +133,22 @@ class Round:
             return Stack(left, right, whole_b[:, self.r :], whole_a[self.r :])
 
         return load
+
+    def one_by_one(self) -> Callable[[Module], Iterator[tuple[Float32, Float32]]]:
+        """A function that reads one module's dBᵢ (d, rᵢ) and dAᵢ (rᵢ, k) node by node, each into the same buffer."""
+        most = max((update.rank for update in self.updates), default=0)
+        arena = np.empty(most * max(module.extent for module in self.modules), dtype="<f4")
+        readers = {update.rank: BlockReader(update.layout, PIECE) for update in self.updates}
+
+        def read(module: Module) -> Iterator[tuple[Float32, Float32]]:
+            for update in self.updates:
+                part = arena[: update.rank * module.extent]
+                split = update.rank * module.a.shape[1]
+                self.fill(readers[update.rank], update, module.number, part[:split])
+                self.fill(readers[update.rank], update, module.number + 1, part[split:])
+                yield part[split:].reshape(-1, update.rank), part[:split].reshape(update.rank, -1)
+
+        return read
 
     def fill(self, reader: BlockReader, update: Update, tensor: int, out: Float32) -> None:
         """The ring values of one tensor of an update, q·2^-F, which float32 holds."""

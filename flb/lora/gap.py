@@ -43,7 +43,9 @@ class Gap:
 
     @property
     def figures(self) -> dict[str, float]:
-        """For reports, to four significant digits."""
+        """For reports, to four significant digits; none of an adapter that has left the finite numbers."""
+        if not all(map(math.isfinite, (self.missed, self.moved, self.lost, self.whole))):
+            return {}
         return {"gap": float(f"{self.relative:.4g}"), "lost_energy": float(f"{self.lost_energy:.4g}")}
 
 

@@ -180,3 +180,13 @@ def test_replay__other_moments__fail(tmp_path: Path) -> None:
             for event in served.registry.events
         ]
         assert any("optimizer state" in finding.what for finding in replayed(served, events).findings)
+
+
+def test_replay__mean_of_factors__is_exact_and_tells_its_gap(tmp_path: Path) -> None:
+    with serve(tmp_path / "aggregator", product_spec("factors")) as served:
+        seal(served, tmp_path)
+        served.await_true(lambda: (served.folder / "rounds.jsonl").exists())
+        line = json.loads((served.folder / "rounds.jsonl").read_text().splitlines()[0])
+        report = replayed(served)
+        assert report.verdict == "exact" and report.rounds[0]["gap"] == line["gap"] > 0
+        assert any("of its move away from the mean product" in text for text in served.lines)

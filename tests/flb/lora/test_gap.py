@@ -49,3 +49,11 @@ def test_gap__modules__add_up_as_squares() -> None:
     both = Gap(9.0, 100.0, 1.0, 10.0) + Gap(16.0, 525.0, 0.0, 10.0)
     assert both.figures == {"gap": 0.2, "lost_energy": 0.05}
     assert Gap().figures == {"gap": 0.0, "lost_energy": 0.0}
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_figures__adapter_that_is_not_finite__has_none(value: float) -> None:
+    made = cohort()
+    made.b[0, 0] = value
+    with np.errstate(invalid="ignore"):
+        assert gap.of_factors(made.taken, 4, *made.grams).figures == {}
