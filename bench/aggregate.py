@@ -127,7 +127,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         base = make_adapter_zero(llama_8b_r16(layers), 0, store)
         spec = dataclasses.replace(
             spec, tensors=llama_8b_r16(layers), adapter=base.hex(), aggregation=aggregation(options.rule, options.nodes),
-            lora=dataclasses.replace(spec.lora, r=RANK),
+            lora=dataclasses.replace(spec.lora, r=RANK, max_rank=RANK * options.nodes * (options.mode == "stack")),
             server_optimizer=ServerOptimizerSpec(options.optimizer, 1.0),
         )  # fmt: skip
         if moments.keeps_moments(spec):
@@ -169,6 +169,8 @@ def main() -> None:
     if options.child:
         print(json.dumps(only_combine(options.child, options.nodes, options.threads, options.repeat)))
         return
+    if options.mode in ("product", "stack") and options.rule in ("median", "trimmed-mean"):
+        parser.error(f"{options.rule} looks at coordinates, of which mode {options.mode} has none of the product's")
     result = measure(options)
     print(json.dumps(result) if options.json else "\n".join(f"{name:24} {value}" for name, value in result.items()))
 

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """LoRA modes compared where data differ: four nodes with a kind of text each, a small model over bytes, 15 rounds.
 
-    python -m bench.lora_modes [--quick] [--modes A,B] [--rates X,Y] [--seeds N,M] [--out FILE] [--json]
+    python -m bench.lora_modes [--quick] [--modes A,B] [--rates X,Y] [--seeds N,M] [--out FILE] [--also FILE] [--json]
 
 Every run is a simulated one (`flb_cli.simulate_engine`): updates are sealed by the node's pipeline, admitted, combined
 from files by the aggregator's. Only training is this bench's own: 10 steps of AdamW on rows of 128 bytes. Losses are
 held-out nats a byte, the mean over the four kinds. Results are kept in --out after each run, and a run that is there is
-not repeated. `--quick` is 2 rounds of one seed at one rate. Run it with OMP_NUM_THREADS=1: bits depend on the threads.
+not repeated; two processes on two cores take a seed and a file each, and a third call with `--also` prints the table.
+`--quick` is 2 rounds of one seed at one rate. Run it with OMP_NUM_THREADS=1: bits depend on the threads.
 """
 
 import argparse
@@ -134,7 +135,10 @@ def measure(run: Run, base: byte_model.Weights, corpus: dict[str, Text], folder:
 
 
 def table(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A line a mode: the mean over seeds of the last loss at the equal rate and at the mode's best one, with that rate."""
+    """A line a mode: the mean over seeds of the last loss at the equal rate and at the mode's best one, with that rate.
+
+    Rates that have fewer seeds than another of the mode are left out: their means could not be compared.
+    """
     lines = []
     for mode in MODES:
         by_rate: dict[float, list[float]] = {}
@@ -143,12 +147,13 @@ def table(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 by_rate.setdefault(run["learning_rate"], []).append(run["losses"][str(run["rounds"])])
         if not by_rate:
             continue
-        means = {rate: sum(losses) / len(losses) for rate, losses in by_rate.items()}
+        seeds = max(map(len, by_rate.values()))
+        means = {rate: sum(losses) / seeds for rate, losses in by_rate.items() if len(losses) == seeds}
         best = min(means, key=lambda rate: means[rate])
         own = [run for run in runs if run["mode"] == mode]
         lines.append({
             "mode": mode, "equal_rate": means.get(EQUAL_RATE), "best_rate": best, "best": means[best],
-            "seeds": min(map(len, by_rate.values())), "adapter_bytes": own[0]["adapter_bytes"],
+            "seeds": seeds, "adapter_bytes": own[0]["adapter_bytes"],
             "s_per_run": round(sum(run["wall_s"] for run in own) / len(own), 1),
         })  # fmt: skip
     return lines
@@ -164,7 +169,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("bench/results/lora_modes.json"), help="results are kept there"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    parser.add_argument(
+        "--also",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="results of another process; they count too",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table in Markdown")
     options = parser.parse_args(arguments)
     rates = (
         [float(rate) for rate in options.rates.split(",")]
@@ -180,9 +193,9 @@ def main(arguments: list[str] | None = None) -> None:
     base = byte_model.pretrained([text.public for text in corpus.values()], QUICK if options.quick else PRETRAINED)
     untuned = byte_model.measure(base, {}, [text.held_out for text in corpus.values()], 0.0)
     done: dict[str, dict[str, Any]] = {}
-    if options.out.exists() and not options.quick:
-        kept = json.loads(options.out.read_text())
-        done = kept["runs"] if kept["base"] == byte_model.digest(base) else {}
+    for path in [] if options.quick else [*options.also, options.out]:
+        if path.exists() and (kept := json.loads(path.read_text()))["base"] == byte_model.digest(base):
+            done |= kept["runs"]
     wanted = [Run(mode, rate, seed, rounds) for rate in rates for seed in seeds for mode in options.modes.split(",")]
     for run in wanted:
         if run.name not in done:
@@ -199,11 +212,13 @@ def main(arguments: list[str] | None = None) -> None:
             "table": lines, "runs": list(done.values()),
         }))  # fmt: skip
         return
-    print(f"base {untuned:.4f}\nmode              at {EQUAL_RATE:g}    best  at rate  seeds  s a run  adapter KiB")
+    print(
+        f"Base {untuned:.4f}.\n\n| mode | at {EQUAL_RATE:g} | best | at rate | seeds | last adapter | s a run |\n|{'---|' * 7}"
+    )
     for line in lines:
-        equal = f"{line['equal_rate']:.4f}" if line["equal_rate"] is not None else "-"
-        print(f"{line['mode']:17} {equal:>8}  {line['best']:.4f}  {line['best_rate']:7g}  {line['seeds']:5}"
-              f"  {line['s_per_run']:7}  {line['adapter_bytes'] / 1024:11.1f}")  # fmt: skip
+        equal = f"{line['equal_rate']:.4f}" if line["equal_rate"] is not None else ""
+        print(f"| `{line['mode']}` | {equal} | {line['best']:.4f} | {line['best_rate']:g} | {line['seeds']} "
+              f"| {line['adapter_bytes'] / 1024:.0f} KiB | {line['s_per_run']:.0f} |")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 """What a run will cost, before it is deployed: bytes, memory, disk and time, from its spec and the number of nodes.
 
 Bytes are exact: they come from the layouts that admission checks against, without gRPC's framing (below 0.1 %). Memory
-and time come from a model with constants that were measured (docs/benchmarks.md); training is not in it, since it
+and time come from a model with measured constants; training is not in it, since it
 depends on each node's device, and neither are blocks that the chain makes wait for.
 """
 
@@ -17,9 +17,10 @@ from flb.down import state_header, step_layout
 from flb.errors import Refused
 from flb.legality import choices_of
 from flb.legality.overflow import largest_cap, largest_cohort, largest_sum
+from flb.lora import shape
 from flb.roster import quorum
 from flb.spec_sections import RunSpec
-from flb.types import ZERO_DIGEST, Codec, Step, TensorSpec
+from flb.types import ZERO_DIGEST, Codec, Step
 from flb.wire import container
 
 MIB = 1 << 20
@@ -27,9 +28,9 @@ SERVING_MIB, NODE_MIB = 124.0, 0.3
 """An aggregator that takes updates, and what each node of a round adds: 124 MiB at 16 nodes, 143 at 64."""
 SMALLEST_ADDED_MIB = 24.0
 """How much of `SERVING_MIB` is there for combining, which begins when the updates are in."""
-SUM_SECONDS, DISTANCE_SECONDS, PRODUCT_SECONDS = 0.31, 0.88, 2.2
-"""Seconds a GiB of all updates in float32: summing or sorting (0.78 s for 16 of 160 MiB), the distances of 64 updates (2.2
-s for 64 of 40 MiB), Gram matrices and the small singular value decompositions (3.45 s for 10 of 160 MiB)."""
+SUM_SECONDS, SORT_SECONDS, DISTANCE_SECONDS, PRODUCT_DISTANCE_SECONDS, PRODUCT_SECONDS = 0.31, 0.4, 0.88, 1.7, 2.2
+"""Seconds a GiB of values in float32 that a round's nodes send, on two cores (`python -m bench.aggregate`): summing; on top
+of it order statistics, distances between flat updates, distances between products B·A, and best products."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +75,8 @@ class Forecast:
 
 
 def at_rank(spec: RunSpec, rank: int) -> RunSpec:
-    """The spec of a run whose adapter has another rank: A (rank, k), B (d, rank)."""
-    shaped = tuple(
-        TensorSpec(t.name, (rank, t.shape[1]) if t.name.endswith(".lora_A.weight") else (t.shape[0], rank))
-        for t in spec.tensors
-    )
-    return replace(spec, lora=replace(spec.lora, r=rank, ranks=()), tensors=shaped)
+    """The spec of a run whose adapter has another rank."""
+    return replace(spec, lora=replace(spec.lora, r=rank, ranks=()), tensors=shape.at_rank(spec.tensors, rank))
 
 
 def adapter_rank(spec: RunSpec, step: int, cohort: int) -> int:
@@ -155,30 +152,31 @@ def kinds(spec: RunSpec) -> Iterator[tuple[int, int]]:
 
 
 def combine_mib(spec: RunSpec, cohort: int) -> float:
-    """Buffers of two threads while updates are combined, in MiB."""
+    """Buffers of two threads while updates are combined, in MiB: within a quarter of what was measured."""
     choices = choices_of(spec)
-    ranks = cohort * max(spec.lora.node_ranks) + spec.lora.r
-    by_module = [
-        sum(t.shape[1] if t.name.endswith(".lora_A.weight") else t.shape[0] for t in pair)
-        for pair in zip(spec.tensors[::2], spec.tensors[1::2], strict=False)
-    ]
-    widest = max(by_module, default=0)
+    directions = cohort * max(spec.lora.node_ranks) + spec.lora.r
+    pairs = zip(spec.tensors[::2], spec.tensors[1::2], strict=False)
+    widest = max((a.size // spec.lora.r + b.size // spec.lora.r for a, b in pairs), default=0)
+    stacks = 8 * widest * directions / MIB  # A and B of every update in the widest module, in float64
     if choices.mode.turns or spec.lora.residual_rank:
-        return 2 * 8 * widest * ranks / MIB  # both stacks of the widest module in float64
+        return 2 * stacks
     if choices.compares:
-        return 2 * 8 * cohort * 32_768 / MIB  # a block of every update in float64
+        return stacks if choices.mode.both_factors else 2 * 8 * cohort * 32_768 / MIB
     return 2 * 8 * cohort * 16_384 / MIB if choices.rule.coordinates else 8.0
 
 
-def combine_seconds(spec: RunSpec, cohort: int, parameters: int) -> float:
+def combine_seconds(spec: RunSpec, cohort: int) -> float:
     """Seconds from the last update to the adapter on disk, on two cores."""
-    choices, gib = choices_of(spec), cohort * 4 * parameters / (1 << 30)
-    seconds = SUM_SECONDS * gib
+    choices = choices_of(spec)
+    values = max(sum(tensor.size for tensor in layout_of(spec, Step(step)).tensors) for step in (1, 2))
+    gib, rate = cohort * 4 * values / (1 << 30), SUM_SECONDS
+    if choices.rule.coordinates:
+        rate += SORT_SECONDS
     if choices.compares:
-        seconds += DISTANCE_SECONDS * gib * max(1.0, cohort / 64)
+        rate += PRODUCT_DISTANCE_SECONDS if choices.mode.both_factors else DISTANCE_SECONDS * max(1.0, cohort / 64)
     if choices.mode.turns or spec.lora.residual_rank:
-        seconds += PRODUCT_SECONDS * gib
-    return seconds
+        rate += PRODUCT_SECONDS
+    return rate * gib
 
 
 def forecast(spec: RunSpec, nodes: int, mbit: float) -> Forecast:
@@ -195,7 +193,7 @@ def forecast(spec: RunSpec, nodes: int, mbit: float) -> Forecast:
     bytes_up, bytes_down = max(ups)[0], max(downs)[0]
     parameters = parameters_of(spec)
     up, down = (cohort * size * 8 / (mbit * 1e6) for size in (bytes_up, bytes_down))
-    combine = combine_seconds(spec, cohort, parameters)
+    combine = combine_seconds(spec, cohort)
     total_up, total_down = (sum(size * times for size, times in sizes) for sizes in (ups, downs))
     choices, last = choices_of(spec), spec.rounds.steps
     memory = SERVING_MIB + NODE_MIB * cohort + max(0.0, combine_mib(spec, cohort) - SMALLEST_ADDED_MIB)

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from flb.admission import Layout, layout_of
+from flb.aggregation.affine import chain
 from flb.aggregation.gram import Gram, reduce_into, within_bound
-from flb.aggregation.product_gram import Unit, base_unit, gram_unit, integers, module, update_unit
+from flb.aggregation.product_gram import Unit, base_unit, gram_unit, integers, module, square_bound, update_unit
 from flb.delta import BLOCK, Float64, Int64, norm_shift
 from flb.spec import RunSpec
 from flb.types import Step, TensorSpec
@@ -49,8 +50,10 @@ def gram_of(spec: RunSpec, step: Step, count: int, files: Files, threads: int) -
     layout = layout_of(spec, step)
     factors = list(_factors(spec, layout, files))
     modules = list(zip(factors[::2], factors[1::2], strict=True))
-    largest_a, largest_b = (max(pair[side].largest for pair in modules) for side in (0, 1))
-    unit = gram_unit(spec.ring.norm_bound, largest_a, largest_b, sum(factor.tensor.size for factor in factors))
+    squares_a, squares_b = (
+        chain(square_bound(pair[side].largest, pair[side].tensor.size) for pair in modules) for side in (0, 1)
+    )
+    unit = gram_unit(spec.ring.norm_bound, squares_a, squares_b)
     total = np.zeros((count, count))
     for nodes in _groups(count):
         part = np.zeros((len(nodes), len(nodes)))

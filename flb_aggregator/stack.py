@@ -31,7 +31,7 @@ from flb_aggregator.files import Files
 from flb_aggregator.in_order import in_order
 from flb_aggregator.moments import RunOptimizer
 from flb_aggregator.reweigh import Counted
-from flb_aggregator.spans import SPAN
+from flb_aggregator.spans import PIECE
 
 RESTORE = "restore the blob from another copy"
 
@@ -120,6 +120,25 @@ def updates_of(spec: RunSpec, step: Step, weights: Sequence[int], files: Files) 
     return [update for _, update in sorted(found, key=lambda pair: pair[0])]
 
 
+class Fresh:
+    """Where all nodes began with A, one tensor at a time: drawn once for all of them, at the largest of their ranks; one
+    for each thread."""
+
+    def __init__(self, seed: int, step: Step, rank: int) -> None:
+        self._seed, self._step, self._rank = seed, step, rank
+        self._name, self._drawn = "", dict[int, Float32]()
+
+    def values(self, tensor: TensorSpec, start: int) -> Float32:
+        """Elements `start` to at most `start + PIECE`."""
+        if tensor.name != self._name:
+            self._name, self._drawn = tensor.name, {}
+        if start not in self._drawn:
+            at = TensorSpec(tensor.name, (self._rank, tensor.shape[1]))
+            count = min(PIECE, at.size - start)
+            self._drawn[start] = adapter_zero.values(at, self._seed, self._step, start, count)
+        return self._drawn[start]
+
+
 class Stacker:
     """What the threads of one `combine` share, all of it constant."""
 
@@ -131,7 +150,7 @@ class Stacker:
         self.constants = constants_of(spec, 0.0)
         self.rank = kept + sum(update.rank for update in updates)
         self.form = form_at(spec, self.rank)
-        self.rows = max(1, SPAN // self.rank // GROUP) * GROUP
+        self.rows = max(1, PIECE // self.rank // GROUP) * GROUP
         """Rows of B at a time: whole groups of the codecs, whatever a node's rank."""
         self.starts = [0] * len(base.tensors)
         for number, tensor in enumerate(base.tensors[:-1]):
@@ -147,14 +166,15 @@ class Stacker:
             sources = [(self.kept, None), *((update.rank, update) for update in self.updates)]
             for rank, update in sources:
                 size = rank * tensor.shape[1]
-                for start in range(0, size, SPAN):
-                    yield Piece(number, start, min(SPAN, size - start), update)
+                for start in range(0, size, PIECE):
+                    yield Piece(number, start, min(PIECE, size - start), update)
 
     def worker(self) -> Callable[[Piece], memoryview]:
         """A function that makes one piece, with buffers of its own; the bytes are valid until its next call."""
-        size = max(SPAN, self.rows * self.rank)
+        size = max(PIECE, self.rows * self.rank)
         made, held = np.empty(size, dtype="<f4"), np.empty(self.rows * self.base.rank, dtype="<f4")
         readers = {update.rank: BlockReader(update.layout, size) for update in self.updates}
+        fresh = Fresh(self.spec.training.seed, self.step, max(readers))
 
         def make(piece: Piece) -> memoryview:
             tensor = self.form.tensors[piece.tensor]
@@ -168,10 +188,7 @@ class Stacker:
             else:
                 update = piece.update
                 moved = self.ring_values(readers[update.rank], update, piece.tensor, piece.start, piece.count)
-                began = adapter_zero.values(
-                    TensorSpec(tensor.name, (update.rank, tensor.shape[1])),
-                    self.spec.training.seed, self.step, piece.start, piece.count,
-                )  # fmt: skip
+                began = fresh.values(tensor, piece.start)[: piece.count]
                 flat[:] = add_step(began, moved.astype(np.float64) * 2.0**-self.spec.ring.fraction_bits)
             return flat.data.cast("B")
 

@@ -10,10 +10,10 @@ from flb.types import Digest, Domain
 
 
 def model_card(
-    spec: RunSpec, spec_digest: Digest, domain: Domain, rolls: Sequence[ChainRoundRolled], nodes: int
+    spec: RunSpec, spec_digest: Digest, domain: Domain, rolls: Sequence[ChainRoundRolled], nodes: int, rank: int
 ) -> str:
     """README.md of the folder: YAML for the hub, then a page. `rolls` end with the exported step; `nodes` is how many
-    members the registry has."""
+    members the registry has, `rank` the adapter's."""
     last = rolls[-1]
     table = "\n".join(
         f"| {step} | {rolled.round} | {rolled.accepted} | {rolled.weight_sum} | `{rolled.adapter_digest.hex()}` "
@@ -43,7 +43,7 @@ model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("PATH OF 
 |---|---|
 | base model | {_code(spec.base.repo or spec.base.name)}{_at(spec.base.revision)} |
 | digest of its weights | `{spec.base.digest}` |
-| LoRA | r {spec.lora.r}, alpha {spec.lora.alpha}, dropout {spec.lora.dropout}, mode {spec.lora.mode} |
+| LoRA | rank of this adapter {rank}; the run's: r {spec.lora.r}, alpha {spec.lora.alpha}, dropout {spec.lora.dropout}, mode {spec.lora.mode} |
 | target modules | {", ".join(map(_code, spec.lora.target_modules))} |
 | rounds | {len(rolls)} sealed of {spec.rounds.steps}; the last one is round {last.round} |
 | nodes | {nodes} in the run, {last.accepted} in the last round |

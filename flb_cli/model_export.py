@@ -58,7 +58,7 @@ def export(material: "Material", out: Path, step: int | None) -> dict[str, Any]:
     with new_folder(out) as part:
         write_atomic(part / "adapter_model.safetensors", adapter)
         write_atomic(part / "adapter_config.json", peft_config(spec.base, spec.lora, rank))
-        card = model_card(spec, view.spec, material.domain, rolls, len(view.members))
+        card = model_card(spec, view.spec, material.domain, rolls, len(view.members), rank)
         write_atomic(part / "README.md", card.encode())
     return {
         "run": "0x" + material.domain.run.hex(),

@@ -59,11 +59,10 @@ def new_folder(wanted: Path | None) -> Path:
 def in_words(result: dict[str, Any]) -> str:
     """The result for people."""
     attack = result["attack"]
+    strength = f", strength {attack['strength']:g}" if attack and attack["strength"] is not None else ""
     lines = [
         f"{result['nodes']} nodes, {result['rounds']} rounds, {result['wall_s']:.1f} s",
-        f"  attack     {attack['name']}, {attack['attackers']} nodes, strength {attack['strength']:g}"
-        if attack
-        else "",
+        f"  attack     {attack['name']}, {attack['attackers']} nodes{strength}" if attack else "",
         f"  rejected   {result['rejected']} updates" if result["rejected"] else "",
     ]
     if result["final_eval_loss"] is not None:

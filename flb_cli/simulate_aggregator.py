@@ -38,6 +38,7 @@ from flb_aggregator.listing import last_record
 from flb_node.pipeline import Sealed
 
 CHUNK = 1 << 20
+"""Bytes that are moved at a time."""
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ An attacker's program checks nothing: what it seals has the right form and any v
 aggregator's part.
 """
 
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flb.admission import BlockReader, in_file_order, layout_of, update_metadata
+from flb.admission import BlockReader, in_file_order, layout_of, rank_of_size, update_metadata
 from flb.attacks import ATTACKS, Attack, Seen, Update, label_flip, named
 from flb.codec import CODINGS, Raw, dither
 from flb.delta import Float32, difference
@@ -29,11 +30,12 @@ from flb_node.pipeline import Sealed, Tensors
 
 @dataclass(frozen=True, slots=True)
 class Attackers:
-    """The last `count` nodes of a run attack it with `name`, at `strength`; no name and 0 for an honest run."""
+    """The last `count` nodes of a run attack it with `name`, at `strength` (None where the attack has none); no name and 0
+    for an honest run."""
 
     name: str | None = None
     count: int = 0
-    strength: float = 0.0
+    strength: float | None = None
 
     @property
     def attack(self) -> Attack | None:
@@ -57,7 +59,14 @@ def attackers(name: str | None, count: int | None, strength: float | None, nodes
         raise ConfigError(
             f"--attackers is {wanted}, and the run has {nodes} nodes", "let at least one attack, and one be honest"
         )
-    return Attackers(name, wanted, attack.strength if strength is None else strength)
+    if strength is None:
+        return Attackers(name, wanted, attack.strength)
+    if attack.strength is None or not math.isfinite(strength):
+        what = "has no strength" if attack.strength is None else f"has the strength {strength}"
+        raise ConfigError(
+            f"the attack {name} {what}", "leave --strength out, or give a number to an attack that has one"
+        )
+    return Attackers(name, wanted, strength)
 
 
 def poisoned(examples: Sequence[Example]) -> tuple[Example, ...]:
@@ -79,7 +88,7 @@ def poisoned(examples: Sequence[Example]) -> tuple[Example, ...]:
 
 def decoded(spec: RunSpec, step: Step, sealed: Sealed) -> Update:
     """The values of a sealed update, as the aggregator reads them."""
-    layout = layout_of(spec, step)
+    layout = layout_of(spec, step, rank_of_size(spec, step, sealed.size))
     blob = memoryview(sealed.path.read_bytes())
 
     def read(offset: int, part: memoryview) -> int:
@@ -122,14 +131,14 @@ def seal(
     if not attack.omniscient:
         with tempfile.TemporaryDirectory(dir=node.folder) as scratch:  # what it seals there is sent to nobody
             replace(node, train=train, folder=Path(scratch)).seal(opening, spec, domain, blobs)
-    return write(attack.sends(Seen(base, own, honest), attackers.strength), node, opening, spec, domain, blobs)
+    return write(attack.sends(Seen(base, own, honest), attackers.strength or 0.0), node, opening, spec, domain, blobs)
 
 
 def write(
     sent: dict[str, Float32], node: Node, opening: Opening, spec: RunSpec, domain: Domain, blobs: BlobStore
 ) -> Sealed:
     """Any values in the form of an update."""
-    layout = layout_of(spec, opening.step)
+    layout = layout_of(spec, opening.step, pipeline.node_rank(spec.lora, node.rank))
     coding, draw = CODINGS[spec.wire_codec], dither.stream(dither.key_of(domain.run, opening.step, node.address))
 
     def coded(tensor: TensorSpec) -> Sequence[Raw]:

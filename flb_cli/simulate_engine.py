@@ -17,7 +17,7 @@ from flb.roster import quorum
 from flb.store import BlobStore
 from flb.types import Opening, Seconds
 from flb_cli import simulate_attack
-from flb_cli.simulate_aggregator import Aggregator
+from flb_cli.simulate_aggregator import CHUNK, Aggregator
 from flb_cli.simulate_attack import Attackers
 from flb_cli.simulate_node import Node
 from flb_node.pipeline import Sealed
@@ -79,9 +79,7 @@ class Serial:
 
     def round(self, opening: Opening) -> None:
         """Every drawn node's turn."""
-        shared = self.aggregator.blobs.path(opening.base)
-        if not self.blobs.has(opening.base):
-            self.blobs.link(shared, opening.base)
+        self.fetch(opening)
         drawn = {member.node for member in opening.cohort}
         cohort = sorted((node for node in self.nodes if node.address in drawn), key=lambda node: node.address)
         attack = self.attackers.attack
@@ -94,6 +92,15 @@ class Serial:
                 sealed = self.turn(opening, node, honest if hostile else None)
                 if sealed is not None and not hostile and attack is not None and attack.omniscient:
                     honest.append(simulate_attack.decoded(self.aggregator.spec, opening.step, sealed))
+
+    def fetch(self, opening: Opening) -> None:
+        """Copy the round's adapter to the nodes."""
+        if self.blobs.has(opening.base):
+            return
+        with self.blobs.writer() as out, self.aggregator.blobs.path(opening.base).open("rb") as file:
+            while chunk := file.read(CHUNK):
+                out.write(chunk)
+            out.commit()
 
     def turn(self, opening: Opening, node: Node, honest: list[Update] | None) -> Sealed | None:
         """One node trains, seals and delivers; `honest` is what an attacker knows, None for an honest node. Returns what

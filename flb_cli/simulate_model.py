@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from flb.config import Config, require
 from flb.spec import RunSpec
 from flb.types import Step
-from flb_node import packing, remote_code, tokens
+from flb_node import packing, pipeline, remote_code, tokens
 from flb_node.evaluation import Figures, HeldOut
 from flb_node.examples import Example
 from flb_node.pipeline import Tensors, Train
@@ -65,7 +65,7 @@ def load(config: Config, spec: RunSpec, held_out: HeldOut) -> Model:
         path, spec.lora, spec.tensors, device_map=config.model.device_map, dtype=dtype,
         seed=spec.training.seed, bits=config.model.quantization, checkpointing=config.training.gradient_checkpointing,
         runs_code=runs_code, chat_template=config.dataset.chat_template,
-        packing=config.training.packing,
+        packing=config.training.packing, rank=pipeline.node_rank(spec.lora, config.client.rank),
     )  # fmt: skip
     measured = measurement.measure_with(local.model, local.tokenizer, local.weights, held_out, spec.training.max_length)
 

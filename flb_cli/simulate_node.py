@@ -20,7 +20,7 @@ from flb_node.pipeline import Sealed, Train
 @dataclass(frozen=True, slots=True)
 class Node:
     """One node. `number` counts from 1, `secret` salts its records and updates, `dataset` is root and number of
-    records, `folder` holds its state, `train` trains on its data."""
+    records, `folder` holds its state, `train` trains on its data, at `rank` (None: the run's own)."""
 
     number: int
     address: Address
@@ -29,6 +29,7 @@ class Node:
     dataset: tuple[Digest, int]
     folder: Path
     train: Train
+    rank: int | None = None
 
     def member(self) -> Member:
         """As the registry lists it."""
@@ -38,7 +39,7 @@ class Node:
         """Train and seal, by the pipeline of `flb-node`. Raises PeerFault or TrainingFailed for a training that diverged."""
         return pipeline.seal_update(
             spec, opening.step, opening.base, run=domain.run, node=self.address, secret=self.secret, blobs=blobs,
-            folder=self.folder, train=self.train,
+            folder=self.folder, train=self.train, rank=self.rank,
         )  # fmt: skip
 
     def manifest(self, opening: Opening, spec: RunSpec, spec_digest: Digest, sealed: Sealed) -> Manifest:
@@ -51,11 +52,11 @@ class Node:
         )  # fmt: skip
 
 
-def make(number: int, salt: str, records: Iterable[bytes], folder: Path, train: Train) -> Node:
+def make(number: int, salt: str, records: Iterable[bytes], folder: Path, train: Train, rank: int | None = None) -> Node:
     """A node with its folder; `salt` is the run's."""
     folder.mkdir(parents=True, exist_ok=True)
     key, secret = (
         hashlib.sha256(f"flb simulated node {what} {salt} {number}".encode()).digest() for what in ("key", "secret")
     )
     address = identity.address_of(key)
-    return Node(number, address, key, secret, commitment.commit(address, records, secret), folder, train)
+    return Node(number, address, key, secret, commitment.commit(address, records, secret), folder, train, rank)

@@ -103,7 +103,9 @@ class Simulation:
         """Node `number`, which commits to its share of the dataset and trains on `part`."""
         folder = self.folder / "nodes" / f"{number:04d}"
         records = map(data.record_bytes, self.dealt.parts[number - 1])
-        return simulate_node.make(number, spec.salt, records, folder, model.train_on(part, folder))
+        return simulate_node.make(
+            number, spec.salt, records, folder, model.train_on(part, folder), self.config.client.rank
+        )
 
     def measure(self, model: "Model", aggregator: Aggregator, step: Step) -> float | None:
         """The loss of the newest adapter on the held-out examples, None where there are none."""

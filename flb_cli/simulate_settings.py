@@ -49,6 +49,9 @@ def check(config: Config) -> int:
         raise ConfigError(
             f"client.processes is {config.client.processes}, and flb simulate trains in one", "leave it out"
         )
+    for key in ("lm_eval_tasks", "report_to"):
+        if getattr(config.client, key):
+            raise ConfigError(f"client.{key} is set, and flb simulate reports to report.json alone", "leave it out")
     if nodes < config.run.min_nodes:
         raise ConfigError(
             f"num_clients is {nodes}, and a round needs run.min_nodes: {config.run.min_nodes}",

@@ -132,7 +132,8 @@ def from_folder(folder: Path, rpc_url: str | None, offline: bool) -> Material:
     def fetch(digest: Digest) -> Path | None:
         return blobs.path(digest) if blobs.has(digest) else None
 
-    if not offline and note.get("rpc", "") is not None:  # a simulated run has no chain
+    simulated = note.get("rpc", "") is None
+    if not offline and (rpc_url is not None or not simulated):
         try:
             urls = rpc_url or endpoints(note["rpc"])
             return Material(read_chain(urls, domain, int(note["deploy_block"])), domain, fetch, (), urls)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from flb import base_model
 from flb.config import Config, require
 from flb.spec import RunSpec
-from flb_node import bounds, packing, remote_code, tokens
+from flb_node import bounds, packing, pipeline, remote_code, tokens
 from flb_node.examples import Example
 from flb_node.token_cache import TokenCache, tokenizer_digest
 
@@ -18,12 +18,14 @@ from flb_node.token_cache import TokenCache, tokenizer_digest
 def check(config: Config, spec: RunSpec, examples: Sequence[Example]) -> None:
     """Refuse what training would refuse, in the order of what it costs to find out.
 
-    Raises Refused for numbers beyond all bounds (`flb_node.bounds`), ConfigError for packing where it does not go, WrongBaseModel for another base than the run's, and
+    Raises Refused for numbers beyond all bounds (`flb_node.bounds`), ConfigError for a rank that the run does not
+    allow and for packing where it does not go, WrongBaseModel for another base than the run's, and
     DatasetError for a run that reads beyond the model's context, for preferences without a rejected answer, and for
     data of which nothing is left to learn at the run's length.
     """
     training = spec.training
     bounds.check(spec)
+    pipeline.node_rank(spec.lora, config.client.rank)
     packing.check(config.training.packing, config.client.processes, training.objective)
     path = require(config.model.model_path, "model.model_path", "name the folder of the base model")
     tokens.check_context(path, training.max_length)

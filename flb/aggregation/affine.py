@@ -5,16 +5,18 @@ With D the squared distances, ‖Σ cᵢxᵢ - xⱼ‖² = Σᵢ cᵢDᵢⱼ - �
 all machines get the same bits (docs/arithmetic.md 2).
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from flb.delta import Float64
 
 
-def chain(terms: Float64) -> float:
-    """The sum of a vector in index order."""
+def chain(terms: Iterable[float]) -> float:
+    """The sum in order, each addition rounded: `sum` adds floats in another way since Python 3.12."""
     total = 0.0
-    for term in terms.tolist():
-        total = total + term
+    for term in terms:
+        total = total + float(term)
     return total
 
 

@@ -28,14 +28,15 @@ class Mixture(NamedTuple):
         """Squared distances of the mixed updates, from those of the updates (exact integers of at most 2^54).
 
         ‖Σ aᵢxᵢ - Σ bᵢxᵢ‖² = aᵀDb - ½aᵀDa - ½bᵀDb for a and b of one sum. D is split into parts of 27 bits, so that its
-        products with M are exact integers in float64; only the result is rounded, once for each of three steps.
+        products with M are exact integers in float64; only the result is rounded, once for each of three steps. Distances
+        from a rounded Gram matrix may come to less than 0, that is 0.
         """
         rows = self.matrix.astype(np.float64)
         high = self._spread_of(rows, (distances >> _LOW).astype(np.float64))
         low = self._spread_of(rows, (distances & ((1 << _LOW) - 1)).astype(np.float64))
         high, low = high + (low >> _LOW), low & ((1 << _LOW) - 1)
         twice: Float64 = high.astype(np.float64) * 2.0**_LOW + low.astype(np.float64)
-        return twice / np.float64(2 * self.denominator * self.denominator)
+        return np.maximum(twice, 0.0) / np.float64(2 * self.denominator * self.denominator)
 
     @staticmethod
     def _spread_of(rows: Float64, part: Float64) -> Int64:

@@ -42,13 +42,17 @@ def update_unit(norm_bound: int) -> Unit:
     return Unit(norm_bound.bit_length() - 1 - NORM_BITS)
 
 
-def gram_unit(norm_bound: int, largest_a: float, largest_b: float, size: int) -> Unit:
-    """The unit in which the norm of any admitted update of `size` parameters is at most 2^26 in product space.
+def square_bound(largest: float, size: int) -> float:
+    """At least Σ x² of `size` entries of size at most `largest`: exact, so that every machine finds the same."""
+    return size * 4.0 ** math.frexp(largest)[1] if largest else 0.0
 
-    ‖dB·A' + B·dA‖ ≤ N(a + N) + b·N with a and b the norms of the base's factors.
+
+def gram_unit(norm_bound: int, squares_a: float, squares_b: float) -> Unit:
+    """The unit in which the norm of any admitted update is at most 2^26 in product space.
+
+    ‖dB·A' + B·dA‖ ≤ N(a + N) + b·N with a² and b² at least the summed squares of the base's factors.
     """
-    root = math.isqrt(size) + 1
-    reach = norm_bound * (norm_bound + root * (2.0 ** math.frexp(largest_a)[1] + 2.0 ** math.frexp(largest_b)[1]))
+    reach = norm_bound * (norm_bound + math.sqrt(squares_a) + math.sqrt(squares_b))
     return Unit(math.frexp(reach)[1] - NORM_BITS)
 
 

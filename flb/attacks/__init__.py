@@ -31,23 +31,22 @@ class Seen:
 @dataclass(frozen=True, slots=True)
 class Attack:
     """One attack. `sends` makes the update that goes out, None where only the data are poisoned; `strength` is the
-    default of its one number, and `meaning` says what that is; `omniscient` ones need the honest updates."""
+    default of its one number, None where it has none; `omniscient` ones need the honest updates."""
 
     sends: Callable[[Seen, float], dict[str, Float32]] | None
-    strength: float
-    meaning: str
+    strength: float | None = None
     omniscient: bool = False
 
 
 ATTACKS: dict[str, Attack] = {
-    "sign-flip": Attack(lambda seen, by: sign_flip.attack(seen.own, by), 1.0, "times the own update, turned around"),
-    "scale": Attack(lambda seen, by: scale.attack(seen.own, by), 100.0, "times the own update"),
-    "alie": Attack(lambda seen, by: alie.attack(seen.honest, by), 1.5, "deviations from the honest mean", True),
-    "ipm": Attack(lambda seen, by: ipm.attack(seen.honest, by), 0.5, "times the honest mean, turned around", True),
-    "mimic": Attack(lambda seen, by: mimic.attack(seen.honest, int(by)), 0.0, "which honest node is copied", True),
-    "gauge": Attack(lambda seen, by: gauge.attack(seen.base, seen.own, by), 16.0, "times B, and A divided by it"),
-    "nan": Attack(lambda seen, by: nan.attack(seen.own), 0.0, "nothing"),
-    "label-flip": Attack(None, 0.0, "nothing"),
+    "sign-flip": Attack(lambda seen, by: sign_flip.attack(seen.own, by), 1.0),
+    "scale": Attack(lambda seen, by: scale.attack(seen.own, by), 100.0),
+    "alie": Attack(lambda seen, by: alie.attack(seen.honest, by), 1.5, omniscient=True),
+    "ipm": Attack(lambda seen, by: ipm.attack(seen.honest, by), 0.5, omniscient=True),
+    "mimic": Attack(lambda seen, by: mimic.attack(seen.honest, int(by)), 0.0, omniscient=True),
+    "gauge": Attack(lambda seen, by: gauge.attack(seen.base, seen.own, by), 16.0),
+    "nan": Attack(lambda seen, by: nan.attack(seen.own)),
+    "label-flip": Attack(None),
 }
 """Every attack by the name that a user types."""
 

@@ -50,8 +50,15 @@ SEARCHED = 4096
 """Specs that the search for the nearest one looks at before it gives up."""
 
 
-def reasons(spec: RunSpec, declarations: Declarations = DECLARED, privacy: str = NONE) -> tuple[Reason, ...]:
-    """Why the choices of a spec do not go together; none for a legal spec. `privacy` is the mechanism's word."""
+def mechanism_of(spec: RunSpec) -> str:
+    """The word of the privacy mechanism; `none` for a spec that has no such section."""
+    return str(getattr(getattr(spec, "privacy", None), "mechanism", NONE))
+
+
+def reasons(spec: RunSpec, declarations: Declarations = DECLARED, privacy: str | None = None) -> tuple[Reason, ...]:
+    """Why the choices of a spec do not go together; none for a legal spec. `privacy` asks about another mechanism than the
+    spec's own."""
+    privacy = privacy or mechanism_of(spec)
     missing = tuple(_missing(spec, declarations, privacy))
     if missing:
         return missing
@@ -59,7 +66,7 @@ def reasons(spec: RunSpec, declarations: Declarations = DECLARED, privacy: str =
     return tuple(replace(reason, code=rule.__name__) for rule in LEGALITY_RULES for reason in rule(choices))
 
 
-def choices_of(spec: RunSpec, declarations: Declarations = DECLARED, privacy: str = NONE) -> Choices:
+def choices_of(spec: RunSpec, declarations: Declarations = DECLARED, privacy: str | None = None) -> Choices:
     """The spec with what the algorithms that it names declare; all of them must be there."""
     return Choices(
         spec,
@@ -68,7 +75,7 @@ def choices_of(spec: RunSpec, declarations: Declarations = DECLARED, privacy: st
         declarations.rules[spec.aggregation.rule],
         declarations.mixings[spec.aggregation.mixing],
         declarations.optimizers[spec.server_optimizer.name],
-        declarations.privacies[privacy],
+        declarations.privacies[privacy or mechanism_of(spec)],
     )
 
 
@@ -80,7 +87,7 @@ def _missing(spec: RunSpec, declarations: Declarations, privacy: str) -> Iterato
         ("aggregation.mixing", spec.aggregation.mixing, declarations.mixings),
         ("server_optimizer.name", spec.server_optimizer.name, declarations.optimizers),
         ("codec", spec.codec, declarations.codecs),
-        ("privacy", privacy, declarations.privacies),
+        ("privacy.mechanism", privacy, declarations.privacies),
     )
     for setting, word, known in words:
         if word not in known:
@@ -90,7 +97,9 @@ def _missing(spec: RunSpec, declarations: Declarations, privacy: str) -> Iterato
         yield Reason("lora.residual_rank is not in this version", (Repair("lora.residual_rank", 0),))
 
 
-def nearest(spec: RunSpec, declarations: Declarations = DECLARED, privacy: str = NONE) -> tuple[Repair, ...] | None:
+def nearest(
+    spec: RunSpec, declarations: Declarations = DECLARED, privacy: str | None = None
+) -> tuple[Repair, ...] | None:
     """The cheapest repairs that make the spec legal together, by `COSTS`; empty for a legal spec, None if none was found.
 
     Dijkstra over specs: from each, the repairs of its first reason.

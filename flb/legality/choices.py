@@ -42,6 +42,8 @@ class Repair:
         section, dot, name = self.setting.rpartition(".")
         if not dot:
             return replace(spec, **{name: self.value}) if name in spec.__slots__ else spec
+        if section not in spec.__slots__:
+            return spec
         return replace(spec, **{section: replace(getattr(spec, section), **{name: self.value})})
 
     @property

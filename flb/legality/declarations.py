@@ -24,6 +24,8 @@ from flb.types import Codec, LoraMode
 
 NONE = "none"
 """The word for no mixing and no privacy mechanism."""
+PRIVACIES = ("local", "central_fixed", "central_adaptive", "example")
+"""The words for the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def declared(package: str, words: Iterable[str]) -> dict[str, Any]:
         try:
             module = import_module(name)
         except ModuleNotFoundError as error:
-            if error.name != name:  # the file is there, and misses something itself
+            if error.name not in (name, package):  # the file is there, and misses something itself
                 raise
             continue
         if (capabilities := getattr(module, "CAPABILITIES", None)) is not None:
@@ -64,7 +66,7 @@ DECLARED = Declarations(
     | declared("flb.aggregation", (word for word in MIXINGS if word != NONE)),
     optimizers=declared("flb.server_optimizer", SERVER_OPTIMIZERS),
     codecs=declared("flb.codec", (codec.name.lower() for codec in Codec)),
-    privacies={NONE: PrivacyCapabilities()},
+    privacies={NONE: PrivacyCapabilities()} | declared("flb.privacy", PRIVACIES),
     residual=find_spec("flb.lora.residual") is not None,
 )
 """Everything that this version has."""

@@ -12,10 +12,10 @@ from flb.lora.mean_product import MOST_DIRECTIONS
 from flb.spec_sections import RunSpec
 
 
-def largest_rank(spec: RunSpec) -> int:
+def worst_rank(spec: RunSpec) -> int:
     """The rank that an adapter may grow to where every update is stacked: steps · max_cohort · largest rank of a node.
     Adapter 0, whose B is zero, is not part of the stack."""
-    return max(spec.lora.r, spec.rounds.steps * spec.rounds.max_cohort * max(spec.lora.node_ranks))
+    return spec.rounds.steps * spec.rounds.max_cohort * max(spec.lora.node_ranks)
 
 
 def chart(c: Choices) -> Iterator[Reason]:
@@ -116,7 +116,7 @@ def residual(c: Choices) -> Iterator[Reason]:
         yield Reason(
             f"lora.residual_rank is {lora.residual_rank}, and the residual goes with the mean of the factors, which the "
             f"moments of {c.spec.server_optimizer.name} change",
-            (off, *(Repair("server_optimizer.name", w) for w, o in c.declarations.optimizers.items() if not o.moments)),
+            (off, *without_moments(c)),
         )
 
 
@@ -150,7 +150,7 @@ def growth(c: Choices) -> Iterator[Reason]:
             what = f"lora.max_rank is {lora.max_rank}, and in mode {lora.mode} the rank does not grow"
             yield Reason(what, (Repair("lora.max_rank", 0), *c.modes(lambda m: m.restarts)))
         return
-    most = largest_rank(c.spec)
+    most = worst_rank(c.spec)
     if lora.max_rank >= most:
         return
     room = lora.max_rank

@@ -70,3 +70,17 @@ def test_main__quick__measures_every_mode_and_repeats(
     assert [line["mode"] for line in one["table"]] == ["factors", "freeze_a"]
     assert all(0 < run["losses"]["2"] != one["base_loss"] and run["rejected"] == 0 for run in one["runs"])
     assert [run["adapter_sha256"] for run in one["runs"]] == [run["adapter_sha256"] for run in two["runs"]]
+
+
+@pytest.mark.model
+def test_table__one_rate_has_fewer_seeds__is_left_out() -> None:
+    from bench import lora_modes
+
+    def run(rate: float, seed: int, loss: float) -> dict[str, object]:
+        return {"mode": "factors", "learning_rate": rate, "seed": seed, "rounds": 15, "losses": {"15": loss},
+                "adapter_bytes": 1, "wall_s": 2.0}  # fmt: skip
+
+    (line,) = lora_modes.table([run(3e-3, 0, 2.0), run(3e-3, 1, 3.0), run(1e-2, 0, 1.0)])
+    assert (line["equal_rate"], line["best"], line["best_rate"], line["seeds"]) == (2.5, 2.5, 3e-3, 2)
+    (line,) = lora_modes.table([run(3e-3, 0, 2.0), run(1e-2, 0, 1.0)])
+    assert (line["equal_rate"], line["best"], line["best_rate"], line["seeds"]) == (2.0, 1.0, 1e-2, 1)

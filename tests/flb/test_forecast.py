@@ -67,6 +67,19 @@ def test_forecast__a_round__is_bytes_over_the_line_and_combining() -> None:
     assert made.round_seconds > made.seconds_up + made.seconds_down
 
 
+def test_forecast__dearer_methods__take_longer_and_more_memory() -> None:
+    def made(mode: str, rule: str, **lora: Any) -> tuple[float, int]:
+        spec = small_spec(mode)
+        weights = "examples" if rule == "mean" else "equal"
+        aggregation = replace(spec.aggregation, rule=rule, weights=weights)
+        found = forecast(replace(spec, aggregation=aggregation, lora=replace(spec.lora, **lora)), 100, 100.0)
+        return found.seconds_combine, found.aggregator_mib
+
+    assert made("alternate", "mean") < made("alternate", "median") < made("alternate", "krum")
+    assert made("factors", "mean") < made("factors", "krum") < made("product", "mean") < made("product", "krum")
+    assert made("factors", "mean") < made("factors", "mean", residual_rank=1)
+
+
 def test_at_rank__twice_the_rank__doubles_the_values_alone() -> None:
     spec = small_spec(codec="f32")
     wider = at_rank(spec, 4)

@@ -167,7 +167,7 @@ def test_combine__any_order_of_arrival_and_number_of_threads__gives_the_same_byt
     first, second, _, items = rounds(spec, tmp_path)
     base = write_blob(tmp_path, first)
     assert made(spec, 2, base, items[::-1]) == made(spec, 2, base, items[1:] + items[:1], threads=3) == second
-    monkeypatch.setattr(stack, "SPAN", 64)  # pieces of a few rows
+    monkeypatch.setattr(stack, "PIECE", 64)  # pieces of a few rows
     assert made(spec, 2, base, items, threads=3) == second
 
 

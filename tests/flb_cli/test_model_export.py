@@ -118,10 +118,11 @@ def test_model_card__name_that_would_break_yaml_or_table__stays_a_name(tmp_path:
     name = 'a: "b"\n---\n| x `y`'
     spec = replace(spec, base=replace(spec.base, name=name))
     rolled = [event for event in material.events if isinstance(event, ChainRoundRolled)]
-    card = model_card(spec, ZERO_DIGEST, DOMAIN, rolled, 2)
+    card = model_card(spec, ZERO_DIGEST, DOMAIN, rolled, 2, 7)
     head, body = card.removeprefix("---\n").split("\n---\n", 1)
     assert yaml.safe_load(head)["base_model"] == name
     assert '| base model | `a: "b"--- x y` |' in body
+    assert "| LoRA | rank of this adapter 7; the run's: r 2," in body
 
 
 @pytest.mark.unit
@@ -129,7 +130,7 @@ def test_export__base_with_a_repository__card_and_adapter_name_it(tmp_path: Path
     spec, material = sealed_run(tmp_path)
     spec = replace(spec, base=replace(spec.base, repo="acme/tiny", revision="0" * 40))
     rolled = [event for event in material.events if isinstance(event, ChainRoundRolled)]
-    card = model_card(spec, ZERO_DIGEST, DOMAIN, rolled, 2)
+    card = model_card(spec, ZERO_DIGEST, DOMAIN, rolled, 2, 7)
     assert 'base_model: "acme/tiny"' in card and f"| base model | `acme/tiny` at `{'0' * 40}` |" in card
     config = json.loads(peft_config(spec.base, spec.lora, spec.lora.r))
     assert (config["base_model_name_or_path"], config["revision"]) == ("acme/tiny", "0" * 40)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from flb_cli.main import main
+from flb_cli.simulate import in_words
 from tests import tiny_model
 
 CONFIG = """\
@@ -133,3 +134,18 @@ def test_simulate__run_that_cannot_be__leaves_no_folder(
     out = tmp_path / "run"
     code, told = run(capsys, "simulate", "--config", str(config), "--out", str(out), *arguments)
     assert code == told["exit_code"] != 0 and words in told["error"] and not out.exists()
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("strength", "line"),
+    [(1.5, "  attack     alie, 2 nodes, strength 1.5"), (None, "  attack     alie, 2 nodes")],
+)
+def test_in_words__attack__is_told_with_its_strength(strength: float | None, line: str) -> None:
+    result = {
+        "nodes": 5, "rounds": 3, "wall_s": 1.25, "rejected": 2, "base_eval_loss": 2.0, "final_eval_loss": 1.0,
+        "adapter_dir": "a", "folder": "f", "attack": {"name": "alie", "attackers": 2, "strength": strength},
+    }  # fmt: skip
+    told = in_words(result).splitlines()
+    assert told[0] == "5 nodes, 3 rounds, 1.2 s" and line in told and "  rejected   2 updates" in told
+    assert len(in_words({**result, "attack": None, "rejected": 0, "final_eval_loss": None}).splitlines()) == 3

@@ -46,14 +46,18 @@ def trainer(number: int) -> Train:
     return train
 
 
-def simulate(folder: Path, spec: RunSpec = SPEC, nodes: int = 5, attackers: Attackers | None = None) -> Serial:
+def simulate(
+    folder: Path, spec: RunSpec = SPEC, nodes: int = 5, attackers: Attackers | None = None, rank: int | None = None
+) -> Serial:
     """A finished run."""
     folder.mkdir(exist_ok=True)
     adapter = make_adapter_zero(spec.tensors, spec.training.seed, BlobStore(folder / "blobs"))
     spec = replace(spec, adapter=adapter.hex())
     aggregator = open_aggregator(spec, folder)
     made = [
-        simulate_node.make(number, spec.salt, [b"%d" % number] * 10, folder / "nodes" / str(number), trainer(number))
+        simulate_node.make(
+            number, spec.salt, [b"%d" % number] * 10, folder / "nodes" / str(number), trainer(number), rank
+        )
         for number in range(1, nodes + 1)
     ]
     engine = Serial(aggregator, made, BlobStore(folder / "nodes" / "blobs"), attackers or Attackers())
@@ -94,6 +98,22 @@ def test_run__mode_that_computes_in_float64__is_certified(tmp_path: Path, lora: 
     assert all(0 <= line["gap"] < 1 for line in engine.lines)
 
 
+def test_run__stack__grows_by_the_ranks_of_all_and_replays_exactly(tmp_path: Path) -> None:
+    lora = replace(SPEC.lora, mode="stack", max_rank=30)
+    engine = simulate(tmp_path, replace(SPEC, lora=lora, rounds=replace(SPEC.rounds, max_cohort=5)))
+    assert verdict(engine) == "exact"
+    assert {value.shape[0] for name, value in last(engine).items() if ".lora_A." in name} == {3 * 5 * 2}
+
+
+@pytest.mark.parametrize("mode", ["product", "stack"])
+@pytest.mark.parametrize("attack", ["sign-flip", "alie", "gauge"])
+def test_run__attacked_in_another_mode__goes_on(tmp_path: Path, mode: str, attack: str) -> None:
+    lora = replace(SPEC.lora, mode=mode, ranks=(1, 2), max_rank=20 * (mode == "stack"))
+    spec = replace(SPEC, lora=lora, rounds=replace(SPEC.rounds, max_cohort=5, steps=2))
+    engine = simulate(tmp_path, spec, attackers=Attackers(attack, 1, ATTACKS[attack].strength), rank=1)
+    assert verdict(engine) in ("exact", "certified") and engine.rejected == []
+
+
 @pytest.mark.parametrize("name", ["momentum", "adam"])
 def test_run__server_optimizer__replays_exactly(tmp_path: Path, name: str) -> None:
     optimizer = ServerOptimizerSpec(name, 0.5)
@@ -130,7 +150,7 @@ def test_run__attacked__replays_exactly_and_changes_the_adapter(tmp_path: Path, 
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_run__nan__is_refused_by_admission_and_named(tmp_path: Path, codec: str) -> None:
-    engine = simulate(tmp_path, small_spec(codec=codec, steps=2, min_nodes=1), attackers=Attackers("nan", 1, 0.0))
+    engine = simulate(tmp_path, small_spec(codec=codec, steps=2, min_nodes=1), attackers=Attackers("nan", 1))
     told = [(line["round"], line["number"], line["attacker"]) for line in engine.rejected]
     assert told == [(1, 5, True), (2, 5, True)]
     assert {line["code"] for line in engine.rejected} == {"not-finite" if codec in ("f32", "bf16") else "bad-container"}
@@ -143,7 +163,7 @@ def test_run__nan__is_refused_by_admission_and_named(tmp_path: Path, codec: str)
 
 def test_run__too_few_updates_pass__ends_with_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="3 rounds after each other were void: 3 of 5 updates were refused .*NaN"):
-        simulate(tmp_path, small_spec(codec="f32"), attackers=Attackers("nan", 3, 0.0))
+        simulate(tmp_path, small_spec(codec="f32"), attackers=Attackers("nan", 3))
 
 
 def test_run__scaled_beyond_the_bound__is_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from bitsandbytes.nn import Linear4bit, Linear8bitLt
 from flb import base_model
 from flb.delta import Float32
 from flb.errors import ConfigError
+from flb.lora import parts
 from flb_node import quantization, trainer
 from flb_node.trainer import LocalTrainer
 from tests import tiny_model
@@ -55,6 +56,17 @@ def test_train__quantized__same_bits_again_float32_adapter_and_an_untouched_base
     assert digest(train(load(folder, bits, dtype), zero).adapter) == digest(first.adapter)
     assert {weight.dtype for weight in local.weights.values()} == {torch.float32}
     assert base_digest(local) == before
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_train__quantized_with_a_frozen_part__trains_with_it_to_the_same_bits(
+    folder: Path, zero: dict[str, Float32], bits: int
+) -> None:
+    local = load(folder, bits)
+    moved = train(local, zero).adapter
+    first, alone = train(local, {**zero, **parts.frozen(moved)}), train(local, zero)
+    assert first.losses[0] < alone.losses[0] and set(first.adapter) == set(zero)
+    assert digest(train(local, {**zero, **parts.frozen(moved)}).adapter) == digest(first.adapter)
 
 
 @pytest.mark.parametrize("bits", [8, 4])

@@ -22,6 +22,7 @@ from flb import base_model
 from flb.delta import Float32
 from flb.errors import BadContainer, ConfigError, DatasetError, WrongBaseModel
 from flb.lora import adapter_zero, layout
+from flb.lora.parts import trained
 from flb.spec import LoraSpec, TrainingSpec
 from flb.types import TensorSpec
 from flb_node import trainer
@@ -55,7 +56,7 @@ def load(folder: Path, *, lora: LoraSpec = LORA, dtype: str = "float32") -> Loca
 
 def train(local: LocalTrainer, adapter: Mapping[str, Float32], seed: int = 1, **changes: int) -> Trained:
     training = replace(TRAINING, **changes)
-    return local.train(EXAMPLES, adapter, frozenset(adapter), training, seed, lambda *_: None)
+    return local.train(EXAMPLES, adapter, frozenset(trained(adapter)), training, seed, lambda *_: None)
 
 
 def digest(adapter: Mapping[str, Float32]) -> str:

@@ -13,6 +13,7 @@ from trl import DPOConfig, DPOTrainer
 
 from flb.delta import Float32
 from flb.errors import DatasetError
+from flb.lora import parts
 from flb_node import trainer
 from flb_node.data import Message
 from flb_node.trainer import LocalTrainer, Trained
@@ -52,7 +53,7 @@ def zero(folder: Path) -> dict[str, Float32]:
 
 
 def prefer(local: LocalTrainer, adapter: dict[str, Float32], seed: int = 1) -> Trained:
-    return local.train(PAIRS, adapter, frozenset(adapter), DPO, seed, lambda *_: None)  # type: ignore[arg-type]
+    return local.train(PAIRS, adapter, frozenset(parts.trained(adapter)), DPO, seed, lambda *_: None)  # type: ignore[arg-type]
 
 
 def test_prepare__dpo__a_row_has_its_prompt_twice(local: LocalTrainer) -> None:
@@ -78,6 +79,8 @@ def test_train__dpo_from_a_later_adapter__the_reference_is_the_base(
 ) -> None:
     moved = prefer(local, zero).adapter
     assert prefer(local, moved).losses[0] < 0.6, "compared with itself the adapter would start at log 2"
+    both = {**zero, **parts.frozen(moved)}
+    assert prefer(local, both).losses[0] < 0.6, "and what is frozen is no part of the reference"
 
 
 def test_train__plain_dpo_trainer__same_losses_and_adapter(

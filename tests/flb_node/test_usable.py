@@ -66,6 +66,14 @@ def test_check__data_that_the_run_cannot_use__is_one_sentence_with_a_remedy(
     assert caught.value.remedy
 
 
+def test_check__a_rank_that_the_run_does_not_allow__is_refused(settings: Config, base: Path) -> None:
+    spec = spec_of(base)
+    spec = replace(spec, lora=replace(spec.lora, mode="product", ranks=(1, 2)))
+    usable.check(replace(settings, client=replace(settings.client, rank=1)), spec, PLAIN)
+    with pytest.raises(ConfigError, match="client.rank is 3, and nodes of this run train at rank 1 or 2"):
+        usable.check(replace(settings, client=replace(settings.client, rank=3)), spec, PLAIN)
+
+
 def test_check__another_base_or_packing_where_it_does_not_go__is_refused(settings: Config, base: Path) -> None:
     spec = spec_of(base)
     with pytest.raises(WrongBaseModel, match="is not this run's"):

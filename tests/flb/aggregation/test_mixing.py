@@ -81,6 +81,15 @@ def test_squared__largest_distances_and_denominator__stay_exact() -> None:
     assert Mixture(matrix, LARGEST).squared(squared)[0, 1] == 2.0**54
 
 
+def test_squared__distances_that_rounding_bent__are_not_below_zero() -> None:
+    bent = np.array([[0, 0, 9], [0, 0, 4], [9, 4, 0]])  # 0 and 1 are one point, yet 9 and 4 away from 2
+    mixture = Mixture(np.array([[3, 1, 0], [1, 3, 0], [2, 2, 0], [4, 0, 0], [0, 3, 1]]), 4)
+    found = mixture.squared(bent)
+    assert (found >= 0).all() and (found[:4, :4] == 0).all()
+    triangle = np.array([[0, 1, 25], [1, 0, 1], [25, 1, 0]])  # no such triangle exists
+    assert (Mixture(np.array([[2, 0, 2], [0, 4, 0]]), 4).squared(triangle) == 0).all()
+
+
 def test_with_origin__norms__are_distances_to_it() -> None:
     vectors = integer_vectors(honest(4))
     mixture = nearest_neighbours.mixture(squared_distances(gram_of(vectors)), 2)

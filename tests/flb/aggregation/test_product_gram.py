@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from flb.aggregation import product_gram
-from flb.aggregation.product_gram import Unit, base_unit, gram_unit, module, update_unit
+from flb.aggregation.product_gram import Unit, base_unit, gram_unit, module, square_bound, update_unit
 
 pytestmark = pytest.mark.unit
 
@@ -83,6 +83,15 @@ def test_base_unit__a_vector_of_largest_entries__has_a_norm_within_the_bound(lar
 
 def test_integers__any_admitted_update__stays_within_the_bound() -> None:
     b, a, updates = draw(6, 0.4)
-    unit = gram_unit(16, float(np.abs(a).max()), float(np.abs(b).max()), a.size + b.size)
+    unit = gram_unit(16, square_bound(float(np.abs(a).max()), a.size), square_bound(float(np.abs(b).max()), b.size))
     found = product_gram.integers(gram_of(b, a, updates), unit)
     assert 0 < found.max() <= 2**52
+
+
+@pytest.mark.parametrize("largest", [0.0, 1e-40, 0.3, 0.5, 1.0, 7.5])
+def test_square_bound__entries_of_that_size__are_within(largest: float) -> None:
+    assert 1000 * largest**2 <= square_bound(largest, 1000) <= 4000 * largest**2
+
+
+def test_gram_unit__b_of_zeros__is_not_counted() -> None:
+    assert gram_unit(1, 1.0, 0.0).exponent < gram_unit(1, 1.0, 1e6).exponent

@@ -44,7 +44,7 @@ def test_attack__any__has_names_and_shapes_of_the_update_and_leaves_what_it_saw(
     before = [value.tobytes() for update in (base, *honest) for value in update.values()]
     attack = named(name)
     assert attack.sends is not None
-    sent = attack.sends(Seen(base, honest[0], honest if attack.omniscient else ()), attack.strength)
+    sent = attack.sends(Seen(base, honest[0], honest if attack.omniscient else ()), attack.strength or 0.0)
     assert {part: (value.shape, value.dtype) for part, value in sent.items()} == {
         part: (value.shape, np.dtype(np.float32)) for part, value in base.items()
     }
