@@ -31,6 +31,8 @@ SMALLEST_ADDED_MIB = 24.0
 SUM_SECONDS, SORT_SECONDS, DISTANCE_SECONDS, PRODUCT_DISTANCE_SECONDS, PRODUCT_SECONDS = 0.31, 0.4, 0.88, 1.7, 2.2
 """Seconds a GiB of values in float32 that a round's nodes send, on two cores (`python -m bench.aggregate`): summing; on top
 of it order statistics, distances between flat updates, distances between products B·A, and best products."""
+GAP_SECONDS = 0.56
+"""Likewise, the reported gap of averaged factors, in the pass of its own that it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,8 @@ def combine_seconds(spec: RunSpec, cohort: int) -> float:
         rate += PRODUCT_DISTANCE_SECONDS if choices.mode.both_factors else DISTANCE_SECONDS * max(1.0, cohort / 64)
     if choices.mode.turns or spec.lora.residual_rank:
         rate += PRODUCT_SECONDS
+    elif choices.mode.linear and choices.mode.both_factors and not choices.rule.coordinates:
+        rate += GAP_SECONDS
     return rate * gib
 
 
