@@ -29,8 +29,9 @@ SERVING_MIB, NODE_MIB = 124.0, 0.3
 SMALLEST_ADDED_MIB = 24.0
 """How much of `SERVING_MIB` is there for combining, which begins when the updates are in."""
 SUM_SECONDS, SORT_SECONDS, DISTANCE_SECONDS, PRODUCT_DISTANCE_SECONDS, PRODUCT_SECONDS = 0.31, 0.4, 0.88, 1.7, 2.2
-"""Seconds a GiB of values in float32 that a round's nodes send, on two cores (`python -m bench.aggregate`): summing; on top
-of it order statistics, distances between flat updates, distances between products B·A, and best products."""
+"""Seconds a GiB of values in float32 that a round's nodes send, on two cores: summing; on top of it order statistics,
+distances between flat updates, distances between products B·A, and best products. From single runs of `bench.aggregate` and
+its forerunners, those of sorting and of products' distances on a busy machine: an order of size, no promise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ def kinds(spec: RunSpec) -> Iterator[tuple[int, int]]:
 
 
 def combine_mib(spec: RunSpec, cohort: int) -> float:
-    """Buffers of two threads while updates are combined, in MiB: within a quarter of what was measured."""
+    """Buffers of two threads while updates are combined, in MiB: within a quarter of seven runs of `bench.aggregate`."""
     choices = choices_of(spec)
     directions = cohort * max(spec.lora.node_ranks) + spec.lora.r
     pairs = zip(spec.tensors[::2], spec.tensors[1::2], strict=False)
@@ -162,7 +163,7 @@ def combine_mib(spec: RunSpec, cohort: int) -> float:
         return 2 * stacks
     if choices.compares:
         return stacks if choices.mode.both_factors else 2 * 8 * cohort * 32_768 / MIB
-    return 2 * 8 * cohort * 16_384 / MIB if choices.rule.coordinates else 8.0
+    return max(8.0, 2 * 8 * cohort * 16_384 / MIB) if choices.rule.coordinates else 8.0
 
 
 def combine_seconds(spec: RunSpec, cohort: int) -> float:

@@ -46,6 +46,7 @@ from flb_aggregator import outcome, retention
 from flb_aggregator.disk import wait_for_disk
 from flb_aggregator.intake import Spool
 from flb_aggregator.listing import last_record
+from flb_aggregator.mean_gap import measure_when_quiet
 from flb_aggregator.metrics import Metrics
 from flb_aggregator.outbox import Outbox
 from flb_aggregator.ports import Chain, Sent
@@ -73,6 +74,8 @@ class Daemon:
     poll_seconds: float
     keep_updates: int | None = None
     """Updates of how many sealed rounds stay; None for all."""
+    busy: Callable[[], bool] = lambda: False
+    """Whether transfers are open; the service knows."""
     state: State = field(init=False)
     view: RunView = field(default_factory=RunView)
     ahead: Opening | None = None
@@ -160,14 +163,16 @@ class Daemon:
         self.metrics.combined(effect.opening, effect.closing, self.now() - started, self.spec.down)
         self.log(
             f"round {effect.opening.round}: adapter {roll.adapter_digest.hex()[:12]}… from {roll.accepted} updates"
-            + self.metrics.of_mean(effect.opening.round)
+        )
+        await measure_when_quiet(
+            self.spec, effect.opening, effect.closing, self.blobs, self.metrics, self.busy, self.log
         )
 
     def make(self, effect: Combine, previous: Digest) -> Roll:
         """In a thread: everything that the round leaves."""
         return outcome.make(
             self.spec, self.spec_digest, self.domain, effect.opening, effect.closing, previous, self.blobs,
-            self.adapters, self.metrics.figure(effect.opening.round).update,
+            self.adapters, lambda found: self.log(self.metrics.gap(effect.opening.round, found)) if found else None,
         )  # fmt: skip
 
     async def submit(self, what: str, send: Callable[[], Sent]) -> None:

@@ -5,7 +5,7 @@ import json
 import math
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,13 +82,12 @@ class Metrics:
         figure["missing"] = ["0x" + node.hex() for node in closing.missing]
         figure["aggregate_s"] = round(seconds, 4)
 
-    def of_mean(self, number: Round) -> str:
-        """In words, how far the round's adapter is from the mean of the nodes' products; empty where it is that mean."""
-        figure = self.figure(number)
-        if "gap" not in figure:
-            return ""
-        cut = f", {figure['lost_energy']:.2g} of the energy cut" if figure["lost_energy"] else ""
-        return f", {figure['gap']:.2g} of its move away from the mean product{cut}"
+    def gap(self, number: Round, figures: Mapping[str, float]) -> str:
+        """How far the round's adapter is from the mean of the nodes' products: writes it down, and says it in words."""
+        with self.path.with_name("gaps.jsonl").open("a") as file:
+            file.write(json.dumps({"round": number, **figures}, sort_keys=True) + "\n")
+        cut = f", {figures['lost_energy']:.2g} of the energy cut" if figures["lost_energy"] else ""
+        return f"round {number}: {figures['gap']:.2g} of its move away from the mean product{cut}"
 
     def sealed(self, number: Round, what: str, tx: Digest, gas_used: int) -> None:
         """The transaction that ended the round is mined: write its line."""

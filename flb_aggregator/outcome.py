@@ -14,7 +14,6 @@ from typing import NamedTuple
 from flb import moments, payouts, records, scoring
 from flb.admission import rank_of_size
 from flb.errors import BadMessage, CorruptStore
-from flb.lora.gap import Gap
 from flb.records import Closing, Record, Roll
 from flb.spec import RunSpec
 from flb.store import BlobStore, BlobWriter
@@ -23,7 +22,7 @@ from flb_aggregator.certify import bit_exact
 from flb_aggregator.encoded_step import Down, Write
 from flb_aggregator.made import Blobs, Note
 from flb_aggregator.moments import Moments
-from flb_aggregator.pipeline import Input, combine
+from flb_aggregator.pipeline import Input, combine, measure_gap
 from flb_aggregator.publish import publish_folder
 
 
@@ -39,11 +38,8 @@ def make(
     report: Callable[[Mapping[str, float]], None] = lambda figures: None,
 ) -> Roll:
     """Combine, publish, record; `previous` is the last sealed round's record, zero for none. `report` gets figures of the
-    round, where there are any. Raises CorruptStore."""
-    inputs = [
-        Input(item.weight, blobs.path(item.manifest.digest), rank_of_size(spec, opening.step, item.manifest.size))
-        for item in closing.admitted
-    ]
+    round that its making gave. Raises CorruptStore."""
+    inputs = inputs_of(spec, opening, closing, blobs)
     before = record_before(previous, blobs)
     left = left_by(before, blobs.path)
     standings = payouts.after(
@@ -105,10 +101,25 @@ def blobs_of(
             to = Down(run, base, left.remainder, writer("down"), writer("remainder"))
         if moments.keeps_moments(spec):
             kept = Moments(left.optimizer_state, writer("optimizer_state"))
-        gaps: list[Gap] = []
-        combine(spec, step, base_path, inputs, write, to=to, moments=kept, report=gaps.append)
-        figures = gaps[0].figures if gaps else {}
+        gap = combine(spec, step, base_path, inputs, write, to=to, moments=kept)
+        figures = gap.figures if gap is not None else {}
         return Blobs(**{name: blob.commit() for name, blob in made.items()}, figures=figures)
+
+
+def figures_of(
+    spec: RunSpec, opening: Opening, closing: Closing, blobs: BlobStore, threads: int | None = None
+) -> Mapping[str, float]:
+    """What is known of a round only by another pass over its updates; empty where there is nothing. Raises CorruptStore."""
+    gap = measure_gap(spec, opening.step, blobs.path(opening.base), inputs_of(spec, opening, closing, blobs), threads)
+    return gap.figures if gap is not None else {}
+
+
+def inputs_of(spec: RunSpec, opening: Opening, closing: Closing, blobs: BlobStore) -> list[Input]:
+    """The round's admitted updates, in order of node address."""
+    return [
+        Input(item.weight, blobs.path(item.manifest.digest), rank_of_size(spec, opening.step, item.manifest.size))
+        for item in closing.admitted
+    ]
 
 
 def record_before(previous: Digest, blobs: BlobStore) -> Record | None:

@@ -49,14 +49,13 @@ def combine(
     threads: int | None = None,
     to: Down | None = None,
     moments: Moments | None = None,
-    report: Callable[[Gap], None] | None = None,
-) -> None:
+) -> Gap | None:
     """Write the adapter that `step` makes from `base` and `inputs` (in order of node address).
 
     `write` gets the bytes in order, one call at a time, from several threads: `threads`, or one for each core, at
     most two. So do the writers of `to`, with which the adapter moves by the encoded step, and that of `moments`, which
     an optimizer that keeps some must have. Raises CorruptStore where a blob that was checked before is shorter now.
-    `report` gets how far the adapter is from the mean of the products, in modes that average both factors.
+    Returns how far the adapter is from the mean of the products, where the mode knows it from its own pass.
     """
     remainder = [to.state] if to is not None and to.state is not None else []
     with Files([base, *(item.path for item in inputs), *remainder]) as files:
@@ -64,13 +63,20 @@ def combine(
         counted = reweigh(spec, step, [item.weight for item in inputs], files, threads)
         how = residual.combine if spec.lora.residual_rank else COMBINE[spec.lora_mode]
         with optimizing(spec, step, moments) as optimizer:
-            gap = how(spec, step, counted, files, write, threads, to, optimizer)
-        if report is None:
-            return
-        if gap is None and spec.lora_mode == LoraMode.FACTORS and gaps.measurable(spec, counted):
-            gap = gaps.measure(spec, step, counted, files, threads)
-        if gap is not None:
-            report(gap)
+            return how(spec, step, counted, files, write, threads, to, optimizer)
+
+
+def measure_gap(
+    spec: RunSpec, step: Step, base: Path, inputs: Sequence[Input], threads: int | None = None
+) -> Gap | None:
+    """How far the means of A and of B, each on its own, are from the mean of the products: a pass over the updates that
+    takes longer than combining them, and decides nothing. None for a mode that knows it from its own pass, or has none."""
+    if spec.lora_mode != LoraMode.FACTORS or spec.lora.residual_rank:
+        return None
+    with Files([base, *(item.path for item in inputs)]) as files:
+        threads = threads or cores()
+        counted = reweigh(spec, step, [item.weight for item in inputs], files, threads)
+        return gaps.measure(spec, step, counted, files, threads) if gaps.measurable(spec, counted) else None
 
 
 def certify_adapter(

@@ -67,6 +67,7 @@ class Service(pb_grpc.AggregatorServiceServicer):
 
     def __post_init__(self) -> None:
         self.transfers = Transfers(self.daemon)
+        self.daemon.busy = lambda: bool(self.transfers.up.open or self.transfers.down.open)
         self.node_calls = Rate(*NODE_CALLS, time.monotonic)
         self.host_calls = Rate(*HOST_CALLS, time.monotonic)
         self.relay_calls = Rate(*RELAY_CALLS, time.monotonic)

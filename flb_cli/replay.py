@@ -31,7 +31,7 @@ from flb_aggregator.made import Blobs
 from flb_aggregator.outcome import Left, blobs_of
 from flb_aggregator.pipeline import Input
 from flb_aggregator.publish import make_adapter_zero
-from flb_cli.replay_certificate import Start, certify_round, published_in
+from flb_cli.replay_certificate import Start, certify_round, gap_of, published_in
 from flb_cli.replay_left import left_before
 from flb_cli.replay_updates import check_updates
 
@@ -235,7 +235,7 @@ def check_round(
     report.findings += compare(made.adapter, rolled.adapter_digest, spec, number, altered, scratch, fetch)
     if not altered:
         report.findings += compare_step(record, made, number, fetch)
-    line.update(made.figures)
+    line.update(gap_of(Start(domain.run, opened.step, opened.base, base, left), inputs, spec))
     line["recomputed"] = made == Blobs(rolled.adapter_digest, record.optimizer_state, record.down, record.remainder)
     return record
 

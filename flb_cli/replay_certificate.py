@@ -18,7 +18,7 @@ from flb.types import ZERO_DIGEST, Address, Digest, Step
 from flb_aggregator import certify
 from flb_aggregator.files import Files
 from flb_aggregator.outcome import Left, blobs_of
-from flb_aggregator.pipeline import Input, certify_adapter
+from flb_aggregator.pipeline import Input, certify_adapter, measure_gap
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,12 @@ class Start:
 def published_in(record: Record) -> list[Digest]:
     """The adapter that a record names, and the optimizer state where there is one."""
     return [digest for digest in (record.adapter, record.optimizer_state) if digest != ZERO_DIGEST]
+
+
+def gap_of(start: Start, inputs: Sequence[Input], spec: RunSpec) -> Mapping[str, float]:
+    """Figures of a round whose adapter was recomputed bit for bit, for its line; empty where there are none."""
+    gap = measure_gap(spec, start.step, start.path, inputs)
+    return gap.figures if gap is not None else {}
 
 
 def certify_round(

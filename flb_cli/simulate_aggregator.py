@@ -93,6 +93,7 @@ class Aggregator:
                     self.figures.update,
                 )  # fmt: skip
                 self.combine_seconds += time.perf_counter() - started
+                self.figures |= outcome.figures_of(self.spec, effect.opening, effect.closing, self.blobs)
                 return [StepCombined(name_of(effect.opening), roll, effect.opening.block)]
             case SubmitRoll():
                 self.registry.roll(effect.roll)

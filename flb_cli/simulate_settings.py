@@ -2,6 +2,7 @@
 """Settings of a simulated run: config.yaml with changes from the command line, and what simulation asks of them."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from flb import config_file
 from flb.config import Config, require
 from flb.errors import ConfigError
+
+KEY = re.compile(r"\w+(\.\w+)*", re.ASCII)
 
 
 def read(path: Path, changes: Sequence[str]) -> Config:
@@ -19,7 +22,7 @@ def read(path: Path, changes: Sequence[str]) -> Config:
     config = config_file.load(path)
     for change in changes:
         key, equals, value = change.partition("=")
-        if not equals or not all(key.split(".")):
+        if not equals or not KEY.fullmatch(key) or len(value.splitlines()) > 1:
             raise ConfigError(f"--set {change} is no KEY=VALUE", "write, for example, --set training.local_steps=5")
         above, lines = key.split("."), []
         for depth, name in enumerate(above):

@@ -2,9 +2,12 @@
 """An adapter blob's form is read from its header and must be one that the run knows."""
 
 import io
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flb.adapter_blob import form_at, form_of, largest_size
 from flb.errors import BadContainer
@@ -54,6 +57,16 @@ def test_form_of__names_types_order_or_metadata_that_differ__are_refused() -> No
     ):  # fmt: skip
         with pytest.raises(BadContainer):
             read(spec, header)
+
+
+@given(st.binary(max_size=40), st.integers(0, 300), st.integers(0, 255))
+def test_form_of__any_beginning__is_a_form_or_refused(tail: bytes, place: int, value: int) -> None:
+    spec = spec_of(max_rank=1200)
+    blob = bytearray(form_at(spec, 5).header + tail)
+    blob[place % len(blob)] = value
+    for raw in (bytes(blob), tail, len(tail).to_bytes(8, "little") + tail):
+        with suppress(BadContainer):
+            assert raw.startswith(form_of(spec, io.BytesIO(raw).read).header)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,7 @@ from flb.lora.gap import Gap
 from flb.lora.shape import A, B
 from flb.types import Step, TensorSpec
 from flb_aggregator import gaps
-from flb_aggregator.moments import Moments
-from flb_aggregator.pipeline import certify_adapter, combine
+from flb_aggregator.pipeline import certify_adapter, combine, measure_gap
 from flb_aggregator.reweigh import Counted
 from tests.product_rounds import MODULES, Played, product_of, product_spec
 from tests.sim import write_blob
@@ -23,11 +22,15 @@ pytestmark = pytest.mark.unit
 
 
 def reported(played: Played, out: bytearray | None = None) -> Gap | None:
-    """What `combine` reports."""
-    found: list[Gap] = []
+    """What the pass itself, or one of its own, says."""
     write = (lambda data: None) if out is None else out.extend
-    combine(played.spec, Step(1), played.base, played.inputs, write, report=found.append)
-    return found[0] if found else None
+    found = combine(played.spec, Step(1), played.base, played.inputs, write)
+    return found or reported_alone(played)
+
+
+def reported_alone(played: Played) -> Gap | None:
+    """What the pass of its own says."""
+    return measure_gap(played.spec, Step(1), played.base, played.inputs)
 
 
 def wanted(played: Played, adapter: bytes) -> float:
@@ -94,11 +97,10 @@ def test_gap__large_round__is_estimated_node_by_node(tmp_path: Path, monkeypatch
 
 def test_gap__cohort_beyond_gram_matrices__is_estimated_too(tmp_path: Path) -> None:
     played = Played(product_spec("factors"), tmp_path)
-    spec, inputs, found = played.spec, played.inputs * 400, list[Gap]()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gaps, "EXACT_BYTES", 0)
-        combine(spec, Step(1), played.base, inputs, lambda data: None, report=found.append)
-    assert found[0].relative == pytest.approx(reported(played).relative, rel=0.5)  # type: ignore[union-attr]
+        found = measure_gap(played.spec, Step(1), played.base, played.inputs * 400)
+    assert found.relative == pytest.approx(reported(played).relative, rel=0.5)  # type: ignore[union-attr]
 
 
 def test_gap__optimizer_with_moments__is_that_of_the_mean_that_it_gets(tmp_path: Path) -> None:
@@ -106,7 +108,4 @@ def test_gap__optimizer_with_moments__is_that_of_the_mean_that_it_gets(tmp_path:
     plain = reported(played)
     adam = dataclasses.replace(played.spec.server_optimizer, name="adam", learning_rate=1e-3)
     played.spec = dataclasses.replace(played.spec, server_optimizer=adam)
-    found: list[Gap] = []
-    kept = Moments(None, lambda data: None)
-    combine(played.spec, Step(1), played.base, played.inputs, lambda data: None, moments=kept, report=found.append)
-    assert found == [plain]
+    assert plain is not None and reported_alone(played) == plain

@@ -89,8 +89,7 @@ def test_replay__honest_run__is_certified_with_figures(served: Served) -> None:
     report = replayed(served)
     assert (report.verdict, report.findings, report.unchecked) == ("certified", [], [])
     assert any("2 of 2 adapters passed the certificate" in text for text in report.proved)
-    served.await_true(lambda: (served.folder / "rounds.jsonl").read_text().count("\n") == 2)
-    lines = [json.loads(line) for line in (served.folder / "rounds.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (served.folder / "gaps.jsonl").read_text().splitlines()]
     for line, own in zip(report.rounds, lines, strict=True):
         assert line["certified"] is True and 0 < line["gap"] == pytest.approx(own["gap"], rel=1e-3)
         assert line["lost_energy"] == pytest.approx(own["lost_energy"], rel=1e-3)
@@ -185,8 +184,8 @@ def test_replay__other_moments__fail(tmp_path: Path) -> None:
 def test_replay__mean_of_factors__is_exact_and_tells_its_gap(tmp_path: Path) -> None:
     with serve(tmp_path / "aggregator", product_spec("factors")) as served:
         seal(served, tmp_path)
-        served.await_true(lambda: (served.folder / "rounds.jsonl").exists())
-        line = json.loads((served.folder / "rounds.jsonl").read_text().splitlines()[0])
+        served.await_true(lambda: (served.folder / "gaps.jsonl").exists())
+        line = json.loads((served.folder / "gaps.jsonl").read_text().splitlines()[0])
         report = replayed(served)
         assert report.verdict == "exact" and report.rounds[0]["gap"] == line["gap"] > 0
         assert any("of its move away from the mean product" in text for text in served.lines)

@@ -2,13 +2,16 @@
 """Settings of simulated runs: changes from the command line, dealing of data, and who attacks."""
 
 import json
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flb.config import Config
-from flb.config_file import parse
+from flb.config_file import _every_key, parse
 from flb.errors import ConfigError, DatasetError, Refused
 from flb_cli import simulate_attack, simulate_data, simulate_settings
 from flb_cli.simulate_attack import Attackers
@@ -17,6 +20,24 @@ from flb_node.examples import Example, Message
 
 pytestmark = pytest.mark.unit
 
+EVERY_KEY = list(_every_key(Config, ""))
+VALUES = [
+    "8",
+    "null",
+    "~",
+    "[1, 2]",
+    "[a]",
+    "{a: b}",
+    "'",
+    "#",
+    "&a *a",
+    "1e999",
+    "off",
+    "- x",
+    ".nan",
+    "~nobody/x",
+    "*",
+]
 FILE = "num_clients: 3\nchain_record: false\nlora:\n  r: 4\n"
 
 
@@ -42,6 +63,8 @@ def test_read__changes__replace_single_values_in_their_order(folder: Path) -> No
     [
         ("lora.r", "--set lora.r is no KEY=VALUE: write"),
         ("=8", "--set =8 is no KEY=VALUE"),
+        (" lora.r=8", "--set  lora.r=8 is no KEY=VALUE"),
+        ("lora.r=8\nrun: {}", "is no KEY=VALUE"),
         ("lora..r=8", "--set lora..r=8 is no KEY=VALUE"),
         ("lora.rank=8", "--set, line 2: unknown key lora.rank"),
         ("lora.r=0", "--set, line 2: lora.r is 0: give at least 1"),
@@ -53,6 +76,24 @@ def test_read__change_that_is_none__is_one_sentence(folder: Path, change: str, w
     with pytest.raises(ConfigError) as caught:
         simulate_settings.read(folder / "config.yaml", [change])
     assert words in str(caught.value)
+
+
+@given(
+    st.sampled_from([*EVERY_KEY, "lora", "partition.x", "", "a:b", "'x'"]),
+    st.one_of(st.text(), st.sampled_from(VALUES)),
+)
+def test_read__any_change__ends_in_a_config_or_in_one_sentence(key: str, value: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.yaml").write_text(FILE)
+        try:
+            sentence = (
+                ""
+                if isinstance(simulate_settings.read(Path(folder) / "config.yaml", [f"{key}={value}"]), Config)
+                else "?"
+            )
+        except ConfigError as error:
+            sentence = str(error)
+    assert not sentence or "--set" in sentence
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from flb import identity
+from flb.adapter_blob import form_of
 from flb.errors import DatasetError, Impostor, NotAMember, Refused, TrainingFailed, Unavailable
 from flb.roster import RunView
 from flb.spec import RunSpec, digest_of
@@ -18,6 +20,7 @@ from flb.types import ZERO_DIGEST, Digest, Step
 from flb_aggregator.publish import make_adapter_zero
 from flb_node.daemon import Daemon
 from flb_node.evaluation import Evaluation, Figures, HeldOut
+from flb_node.pipeline import Tensors
 from tests.served import Served, serve
 from tests.sim import AGGREGATOR_KEY, DOMAIN, key_for, small_spec
 
@@ -42,9 +45,9 @@ def node(served: Served, tmp_path: Path) -> Iterator[Daemon]:
     made.disconnect()
 
 
-def node_of(served: Served, tmp_path: Path) -> Daemon:
-    """The daemon of the first node of the cohort."""
-    member = served.opening().cohort[0]
+def node_of(served: Served, tmp_path: Path, number: int = 0) -> Daemon:
+    """The daemon of a node of the cohort, the first one unless it is said."""
+    member = served.opening().cohort[number]
     seen: Any = None
     return Daemon(
         domain=DOMAIN, node=member.node, key=key_for(member), chain=seen, blobs=BlobStore(tmp_path / "blobs"),
@@ -86,6 +89,43 @@ def test_connect__spec_whose_choices_do_not_go_together__is_refused_before_a_mod
             node.connect()
         assert node.spec is None
         node.disconnect()
+
+
+def test_work__nodes_of_other_ranks__stack_what_they_train_at_their_own(tmp_path: Path) -> None:
+    spec = small_spec("stack", max_cohort=3)
+    spec = dataclasses.replace(spec, lora=dataclasses.replace(spec.lora, ranks=(1, 2), max_rank=18))
+    seen: list[dict[str, tuple[int, ...]]] = []
+
+    def train(adapter: Tensors, names: frozenset[str], seed: int, step: Step) -> Tensors:
+        seen.append({name: value.shape for name, value in adapter.items()})
+        return {name: adapter[name] + np.float32(2.0**-8) for name in names}
+
+    with serve(tmp_path / "aggregator", spec) as served:
+        for held in (0, 5):
+            opening = served.opening()
+            for number, rank in enumerate((1, 2, 2)):
+                (folder := tmp_path / f"{opening.step}-{number}").mkdir()
+                node = node_of(served, folder, number)
+                node.rank, node.spec, node.train = rank, served.spec, train
+                assert served.certificates is not None
+                node.view = dataclasses.replace(
+                    on_chain(served, served.certificates.current.digest), spec=digest_of(served.spec.encode())
+                )
+                node.connect()
+                node.work(opening, served.spec)
+                node.disconnect()
+                shapes = seen.pop()
+                assert {shape for name, shape in shapes.items() if ".frozen." not in name} == {
+                    (rank, 40_000),
+                    (8, rank),
+                }
+                assert {shape for name, shape in shapes.items() if ".frozen." in name} == (
+                    {(held, 40_000), (8, held)} if held else set()
+                )
+            rounds = 1 if held == 0 else 2
+            served.await_true(lambda rounds=rounds: len(served.daemon.view.rolls) == rounds)
+        with served.daemon.blobs.path(served.daemon.view.adapter).open("rb") as blob:
+            assert form_of(spec, blob.read).rank == 10
 
 
 def test_connect__rotation__keeps_the_channel_until_its_certificate_is_named_no_more(

@@ -38,6 +38,8 @@ def test_train__two_processes__nearly_what_one_does_and_the_same_bits_after_a_fa
 ) -> None:
     found = two_ranks(tmp_path)
     assert found["together"] == pytest.approx(found["alone"], rel=1e-3)
+    assert found["on_top"][1] == pytest.approx(found["on_top"][0], rel=1e-3), "with a frozen part on both"
+    assert found["on_top"][0][0] < found["alone"][0]
     assert found["same"] and found["apart"] < 0.2
     assert found["seen"] == [1, 2, 3, 4, 5, 6], "rank 0 reports alone"
     assert "optimizer step" in found["failed"], "and the round after it is as good as the one before"

@@ -39,6 +39,7 @@ def main() -> None:
     import numpy as np
 
     from flb.errors import ChildFailed, TrainingFailed
+    from flb.lora import parts
     from flb_node import ranks
     from tests.flb_node import test_trainer as single
 
@@ -51,7 +52,10 @@ def main() -> None:
     ready = partial(
         load, folder, lora, tensors, device_map="cpu", dtype="float32", seed=0, chat_template=template
     )  # fmt: skip
-    alone = single.train(ready(), zero)
+    one = ready()
+    alone = single.train(one, zero)
+    stacked = {**zero, **parts.frozen(alone.adapter)}
+    on_top = single.train(one, stacked)
     together = ranks.start(ready, 2, single.TRAINING, single.EXAMPLES)
     seen: list[int] = []
 
@@ -68,6 +72,7 @@ def main() -> None:
     seen.clear()
     time.sleep(2 * PATIENCE.total_seconds())
     rounds.append(train(single.TRAINING))
+    both = together.train(stacked, frozenset(zero), single.TRAINING, 1, lambda *_: None, step=0, steps=1)
     together.followers[0].terminate()
     together.followers[0].join()
     try:
@@ -79,6 +84,7 @@ def main() -> None:
     apart = np.sqrt(sum(np.sum((alone.adapter[name] - rounds[0].adapter[name]) ** 2) for name in zero))
     same = single.digest(rounds[0].adapter) == single.digest(rounds[1].adapter)
     print(json.dumps({"alone": alone.losses, "together": rounds[0].losses, "same": same, "apart": float(apart / moved),
+                      "on_top": [on_top.losses, both.losses],
                       "seen": seen, "failed": failed, "ended": ended}))  # fmt: skip
 
 
