@@ -66,7 +66,7 @@ gen: setup  ## Generate protobuf code, the exported ABI, the vectors and the tab
 chaos: setup  ## Kill, cut and starve real processes at every place, one a run; about three quarters of an hour
 	@FLB_CHAOS=full $(PYTEST) -q tests/e2e/chaos tests/e2e/test_demo_trouble.py
 
-BENCHES := aggregate chain codecs dataset_check gas node quantization transfer work_start
+BENCHES := aggregate chain codecs dataset_check gas node noise quantization transfer work_start
 
 bench: setup  ## Run every benchmark but the peers, one after the other; JSON in bench/results
 	@mkdir -p bench/results

@@ -105,7 +105,19 @@ class RunConfig:
 class ClientConfig:
     """The node on this device."""
 
-    local_dp: bool = setting(False, "clip and noise on the device; not in this version")
+    local_dp: bool = setting(False, "clip and noise every update on the device, before it is sealed: docs/privacy.md")
+    clip_norm: float | Literal["auto"] = setting(
+        "auto", "local_dp: largest norm of an update, or auto, by the training"
+    )
+    noise: Literal["weak"] = setting(
+        "weak", "local_dp: weak (0.001 of the clip norm: no guarantee), without target_epsilon"
+    )
+    target_epsilon: float | None = setting(None, "local_dp: budget of the whole run for one node; null: noise decides")
+    delta: float = setting(1e-5, "local_dp: chance that the budget does not hold, and at which epsilon is told")
+    accept_noise: bool = setting(False, "local_dp: deploy although the noise is more than 30 times the signal")
+    privacy_folder: Path | None = setting(
+        None, "folder of what was spent on each dataset; null: flb/privacy in the user's state folder"
+    )
     keystore: Path | None = setting(None, "the node's encrypted key; make one with flb account new")
     password_file: Path | None = setting(None, "file with its password; or FLB_PASSWORD_FILE in the environment")
     workdir: Path = setting(Path("flb-node"), "folder for adapters, sealed updates and receipts")
@@ -192,11 +204,6 @@ class Config:
     server: ServerConfig = setting(ServerConfig, "")
     chain: ChainConfig = setting(ChainConfig, "")
 
-
-NOT_YET = {
-    "client.local_dp": (False, "local privacy is not in this version; set client.local_dp: false"),
-}
-"""Keys whose feature is not there yet, with the one value that is allowed: refused by name, never ignored."""
 
 POSITIVE = (
     "num_clients", "lora.r", "lora.alpha", "training.local_steps", "training.batch_size", "training.max_length",

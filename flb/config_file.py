@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from flb.config import AMOUNTS, AT_LEAST_ZERO, AT_MOST, NOT_YET, POSITIVE, Config, keys
+from flb.config import AMOUNTS, AT_LEAST_ZERO, AT_MOST, POSITIVE, Config, keys
 from flb.errors import ConfigError
 
 FULL_WIDTH_COLON = "\uff1a"  # what Chinese keyboards write
@@ -181,9 +181,6 @@ class Reader:
 
     def check_values(self) -> None:
         """What a type cannot say."""
-        for key, (allowed, why) in NOT_YET.items():
-            if key in self.values and self.values[key] != allowed:
-                raise ConfigError(f"{self.path}, line {self.lines[key]}: {why}")
         for key in POSITIVE:
             value = self.values.get(key)
             if isinstance(value, int) and value < 1:
@@ -204,6 +201,13 @@ class Reader:
             value = self.values.get(key)
             if isinstance(value, int) and (value < 1 or value & (value - 1)):
                 raise self.fail(self.lines[key], f"{key} is {value}", "give a power of two")
+        for key in ("client.clip_norm", "client.target_epsilon"):
+            value = self.values.get(key)
+            if isinstance(value, float) and value <= 0:
+                raise self.fail(self.lines[key], f"{key} is {value:g}", "give a number above 0")
+        delta = self.values.get("client.delta")
+        if delta is not None and not 0 < delta < 1:
+            raise self.fail(self.lines["client.delta"], f"client.delta is {delta:g}", "give a number between 0 and 1")
         for key in ("training.learning_rate", "run.server_optimizer.learning_rate"):
             value = self.values.get(key)
             if value is not None and value < 0:

@@ -9,12 +9,14 @@ from typing import Any
 from flb.errors import Refused
 from flb.legality import reasons, refuse_illegal
 from flb.lora.layout import adapter_tensors, module_names, resolve
+from flb.privacy import local
 from flb.records import RING
 from flb.spec import (
     VERSION,
     AggregationSpec,
     BaseSpec,
     LoraSpec,
+    PrivacySpec,
     RingSpec,
     RoundSpec,
     RunSpec,
@@ -83,11 +85,16 @@ def draft_spec(
     norm: int | None,
     open_membership: bool,
     salt: str,
+    privacy: PrivacySpec | None = None,
 ) -> RunSpec:
     """The spec, each of whose values is possible; whether they go together is `flb.legality`'s to say, so that a plan can
-    show what is wrong. `norm` None means `norm_bound`. Raises Refused."""
+    show what is wrong. `norm` None means `norm_bound`, or what the noise of `privacy` needs, which may raise
+    `value_bound` too. Raises Refused."""
     if open_membership and audit == "members":
         audit = "off"  # members would mean everybody; only an explicit `public` publishes updates
+    ring = RingSpec(FRACTION_BITS, value_bound, weight_cap, norm or norm_bound(training, tensors))
+    if privacy is not None and privacy.mechanism == "local":
+        ring = local.widened(ring, privacy, local.parameters_of(tensors), fixed_norm=norm is not None)
     spec = RunSpec(
         version=VERSION,
         base=base,
@@ -95,7 +102,7 @@ def draft_spec(
         tensors=tensors,
         adapter=adapter,
         training=training,
-        ring=RingSpec(FRACTION_BITS, value_bound, weight_cap, norm or norm_bound(training, tensors)),
+        ring=ring,
         rounds=rounds,
         aggregation=aggregation,
         server_optimizer=server_optimizer,
@@ -104,8 +111,10 @@ def draft_spec(
         down=down,
         audit=audit,
         salt=salt,
+        privacy=privacy or PrivacySpec(),
     )
     check(spec)
+    local.check(spec)
     return spec
 
 
@@ -132,6 +141,7 @@ def read_spec(encoded: bytes) -> RunSpec:
     """Read the spec of a run that one takes part in, which anybody may have made by hand. Raises BadMessage for a wrong
     form, Refused for values that are not possible or do not go together."""
     spec = decode(encoded)
+    local.check(spec)
     refuse_illegal(spec)
     return spec
 

@@ -11,11 +11,13 @@ from flb.spec_sections import (
     MIXINGS,
     OBJECTIVES,
     OPTIMIZER_STATES,
+    PRIVACY_MECHANISMS,
     SCORING_RULES,
     SERVER_OPTIMIZERS,
     WEIGHTS,
     AggregationSpec,
     LoraSpec,
+    PrivacySpec,
     RunSpec,
     ScoringSpec,
     ServerOptimizerSpec,
@@ -56,6 +58,7 @@ def check(spec: RunSpec) -> None:
     check_lora(spec.lora)
     check_aggregation(spec.aggregation)
     check_server_optimizer(spec.server_optimizer)
+    check_privacy(spec.privacy)
     if spec.audit not in ("members", "public", "off"):
         raise Refused(f"audit {spec.audit!r} is unknown", "choose members, public or off")
     if (
@@ -121,6 +124,24 @@ def reach(optimizer: ServerOptimizerSpec, value_bound: int, fraction_bits: int) 
     divisor = {"momentum": 1 - optimizer.momentum, "nesterov": 1 - optimizer.momentum}
     least = min(1.0, optimizer.tau or 2.0**-fraction_bits) if optimizer.name in ("adagrad", "adam", "yogi") else 1.0
     return optimizer.learning_rate * value_bound / divisor.get(optimizer.name, 1.0) / least
+
+
+def check_privacy(privacy: PrivacySpec) -> None:
+    """Refuse a mechanism that nobody knows, and numbers that protect nothing."""
+    if privacy.mechanism not in PRIVACY_MECHANISMS:
+        raise Refused(f"privacy.mechanism {privacy.mechanism!r} is unknown", f"choose {one_of(PRIVACY_MECHANISMS)}")
+    if privacy.mechanism == "none":
+        if privacy != PrivacySpec():
+            raise Refused("the run spec has numbers for privacy, and no mechanism", "set them to 0, or choose one")
+        return
+    for name in ("clip_norm", "noise_multiplier"):
+        if not 0 < (value := getattr(privacy, name)) < math.inf:
+            raise Refused(f"privacy.{name} is {value}", "choose a number above 0")
+    if not 0 <= privacy.epsilon < math.inf or not 0 < privacy.delta < 1:
+        raise Refused(
+            f"privacy.epsilon is {privacy.epsilon}, privacy.delta {privacy.delta}",
+            "choose an epsilon of 0 (no budget) or above, and a delta between 0 and 1",
+        )
 
 
 def one_of(words: tuple[str, ...]) -> str:

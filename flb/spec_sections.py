@@ -24,6 +24,8 @@ AGGREGATION_RULES = (
 )  # fmt: skip
 MIXINGS = ("none", "nearest_neighbours", "bucketing")
 WEIGHTS = ("examples", "equal")
+PRIVACY_MECHANISMS = ("none", "local", "central_fixed", "central_adaptive", "example")
+"""Who adds noise, to what: nobody, each node to its update, the aggregator to the sum, each node to its gradients."""
 SERVER_OPTIMIZERS = ("sgd", "momentum", "nesterov", "adagrad", "adam", "yogi")
 
 
@@ -156,6 +158,25 @@ class ServerOptimizerSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class PrivacySpec:
+    """How updates are kept private (docs/privacy.md): `clip_norm` is C, `noise_multiplier` the noise's deviation σ over C.
+
+    `epsilon` is the budget of the whole run at `delta`; an `epsilon` of 0 is none, and what was spent is then told at
+    `delta` alone. All four are 0 for the mechanism `none`."""
+
+    mechanism: str = "none"
+    clip_norm: float = 0.0
+    noise_multiplier: float = 0.0
+    epsilon: float = 0.0
+    delta: float = 0.0
+
+    @property
+    def sigma(self) -> float:
+        """The noise's deviation in units of an update's values, for reports; the ring has it exactly."""
+        return self.noise_multiplier * self.clip_norm
+
+
+@dataclass(frozen=True, slots=True)
 class ScoringSpec:
     """How a round is scored, and what it pays: `round_payout` in base units of the run's token, decimal digits in a text
     since RFC 8785 has no integers beyond 2^53; "0" pays nothing."""
@@ -189,6 +210,7 @@ class RunSpec:
     down: str
     audit: str
     salt: str
+    privacy: PrivacySpec = PrivacySpec()
 
     def encode(self) -> bytes:
         """Canonical JSON."""

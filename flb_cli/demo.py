@@ -35,11 +35,9 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--steps", type=positive, default=10, help="local optimizer steps a round (default: 10)")
     parser.add_argument("--lora-mode", choices=("factors", "alternate"), default="factors", help="default: factors")
     parser.add_argument(
-        "--codec",
-        choices=("f32", "bf16", "mxint8", "mxint4"),
-        default="mxint8",
-        help="how updates are written (default: mxint8)",
+        "--codec", choices=("f32", "bf16", "mxint8", "mxint4"), default="mxint8", help="default: mxint8"
     )
+    parser.add_argument("--privacy", choices=("none", "local"), default="none", help="who adds noise (default: none)")
     parser.add_argument("--workdir", type=Path, help="folder of the run, new or empty (default: flb-demo/TIME)")
     parser.add_argument("--kill", action="store_true", help="kill the aggregator in the middle of an upload")
     parser.add_argument("--tamper", action="store_true", help="flip one bit of an update afterwards; it must be found")
@@ -142,10 +140,11 @@ class Demo:
 
     def settings(self) -> dict[str, Any]:
         """The parts of config.yaml that differ from the defaults."""
-        from flb_cli import demo_payout
+        from flb_cli import demo_payout, privacy_report
 
         a = self.arguments
         return {
+            **privacy_report.settings(a.privacy),
             "lora": {"mode": a.lora_mode},
             "training": {"local_steps": a.steps, "max_length": MAX_LENGTH},
             "run": {
@@ -159,7 +158,7 @@ class Demo:
 
     def federate(self, federation: "Federation", evaluator: "Evaluator") -> dict[str, Any]:
         """From the first process to the verdict, through the trouble that was asked for."""
-        from flb_cli import demo_payout
+        from flb_cli import demo_payout, privacy_report
         from flb_cli.demo_trouble import Ambush, tamper
 
         federation.start_chain()
@@ -204,7 +203,8 @@ class Demo:
             trouble["tamper"] = tamper(self.folder, self.verify)
         last = evaluator.answers[self.arguments.rounds]
         self.answers = list(zip(PROMPTS, evaluator.answers[0], last, strict=True))
-        return {**self.result(federation, evaluator, verdict), "payout": payout, **trouble}
+        privacy = privacy_report.result(federation.folder / "aggregator", self.arguments.nodes, self.arguments.rounds)
+        return {**self.result(federation, evaluator, verdict), "payout": payout, "privacy": privacy, **trouble}
 
     def watch(self, federation: "Federation", evaluator: "Evaluator") -> bool:
         """Look around once; True when the run is finished."""

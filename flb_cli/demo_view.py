@@ -15,6 +15,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from flb_cli import privacy_report
+
 BAR = 10
 
 
@@ -152,6 +154,7 @@ def summary(console: Console, result: dict[str, Any], view: View, answers: Seque
         ("nodes", ", ".join(result["nodes"])),
         ("adapter", result["adapter_dir"]),
         ("payout", paid(result["payout"])),
+        ("privacy", privacy_report.in_words(result["privacy"])),
         ("verify", f"{result['verify']}   (again: flb verify {result['workdir']})"),
     ):
         console.print(f"{name:9} {value}", highlight=False, soft_wrap=True)

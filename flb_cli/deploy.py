@@ -108,6 +108,7 @@ def draft_spec(config: Config) -> RunSpec:
     from flb import base_model, planner
     from flb import spec as specs
     from flb.types import ZERO_DIGEST
+    from flb_cli import deploy_privacy
 
     path = require(config.model.model_path, "model.model_path", "name the folder of the base model")
     names, tensors = planner.plan_tensors(
@@ -140,6 +141,7 @@ def draft_spec(config: Config) -> RunSpec:
         norm=None if run.norm_bound == "auto" else int(run.norm_bound),
         open_membership=run.membership == "open",
         salt=ZERO_DIGEST.hex(),
+        privacy=deploy_privacy.plan(config, section(specs.TrainingSpec, config.training), tensors),
     )
     return planner.fit_cohort(spec) if run.max_cohort == "auto" else spec
 

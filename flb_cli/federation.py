@@ -173,6 +173,7 @@ class Federation:
                 "threads": self.threads,
                 "nodes_on_this_machine": len(self.datasets),
                 "invite": self.invite(name),
+                "privacy_folder": "privacy",
             }
             config |= {"dataset_name": str(dataset.absolute() if dataset else ""), "client": {**own, **shared}}
         (self.folder / f"{name}.yaml").write_text(yaml.safe_dump(config, sort_keys=False))

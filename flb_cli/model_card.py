@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from flb.events import ChainRoundRolled
 from flb.spec import RunSpec
 from flb.types import Digest, Domain
+from flb_cli import privacy_report
 
 
 def model_card(
@@ -50,7 +51,7 @@ model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("PATH OF 
 | training | {spec.training.local_steps} steps a round, batch {spec.training.batch_size}, learning rate \
 {spec.training.learning_rate:g}, {spec.training.max_length} tokens |
 | updates travel as | {spec.codec} |
-| privacy: epsilon | none; no noise was added |
+| privacy: epsilon | {privacy_report.in_words(privacy_report.told(spec, last.accepted, len(rolls)))} |
 | contract | `0x{domain.run.hex()}` on chain {domain.chain_id} |
 | digest of the run spec | `{spec_digest.hex()}` |
 | digest of this adapter | `{last.adapter_digest.hex()}` |

@@ -52,7 +52,7 @@ def plan(config: "Config", nodes: int | None, mbit: float) -> dict[str, Any]:
     target modules and ranks that the base model has not, a number of nodes that makes no round."""
     from flb import legality
     from flb.forecast import forecast
-    from flb_cli import deploy
+    from flb_cli import deploy, privacy_report
 
     spec = deploy.draft_spec(config)
     found = legality.reasons(spec)
@@ -61,7 +61,11 @@ def plan(config: "Config", nodes: int | None, mbit: float) -> dict[str, Any]:
         changes = legality.nearest(spec) or ()
         return {"legal": False, "reasons": listed, "nearest": [change.words for change in changes]}
     made = forecast(spec, spec.rounds.min_nodes if nodes is None else nodes, mbit)
-    return {"legal": True, "reasons": [], **costs(made), "rounds": spec.rounds.steps, "mbit": mbit, "model": MODEL}
+    privacy = privacy_report.told(spec, made.cohort, spec.rounds.steps)
+    return {
+        "legal": True, "reasons": [], **costs(made), "rounds": spec.rounds.steps, "mbit": mbit, "privacy": privacy,
+        "model": MODEL,
+    }  # fmt: skip
 
 
 def costs(made: "Forecast") -> dict[str, Any]:
@@ -94,6 +98,8 @@ def costs(made: "Forecast") -> dict[str, Any]:
 
 def in_words(result: dict[str, Any]) -> str:
     """The plan for people."""
+    from flb_cli import privacy_report
+
     if not result["legal"]:
         lines = [f"illegal: {reason['what']}: {reason['remedy']}" for reason in result["reasons"]]
         return "\n".join([*lines, *(["the nearest legal choice:"] if result["nearest"] else []),
@@ -116,6 +122,7 @@ def in_words(result: dict[str, Any]) -> str:
         "disk": f"{result['aggregator_disk_bytes']:,} bytes a round on the aggregator",
         "a round": f"{result['round_s']:,.1f} s: {seconds}, at {result['mbit']:g} Mbit/s",
         "sums": f"{sums['bits']} of 63 bits; run.max_cohort at most {sums['largest_max_cohort']:,}{cap}",
+        "privacy": privacy_report.in_words(result["privacy"]),
         "the run": f"{result['rounds']:,} rounds, {total['seconds']:,.1f} s; {everybody}",
     }
     lines = [f"{name:13}{text}" for name, text in rows.items()]

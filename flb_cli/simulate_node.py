@@ -12,8 +12,9 @@ from pathlib import Path
 from flb import identity
 from flb.spec import RunSpec
 from flb.store import BlobStore
-from flb.types import ZERO_DIGEST, Address, Digest, Domain, Manifest, Member, Opening
+from flb.types import ZERO_DIGEST, Address, Digest, Domain, Manifest, Member, Opening, Step
 from flb_node import commitment, pipeline
+from flb_node.local_privacy import LocalPrivacy
 from flb_node.pipeline import Sealed, Train
 
 
@@ -29,6 +30,7 @@ class Node:
     dataset: tuple[Digest, int]
     folder: Path
     train: Train
+    records: Iterable[bytes] = ()  # for the privacy ledger, which lies in the folder
     rank: int | None = None
 
     def member(self) -> Member:
@@ -39,8 +41,17 @@ class Node:
         """Train and seal, by the pipeline of `flb-node`. Raises PeerFault or TrainingFailed for a training that diverged."""
         return pipeline.seal_update(
             spec, opening.step, opening.base, run=domain.run, node=self.address, secret=self.secret, blobs=blobs,
-            folder=self.folder, train=self.train, rank=self.rank,
+            folder=self.folder, train=self.train, rank=self.rank, privacy=self.privacy(domain),
         )  # fmt: skip
+
+    def privacy(self, domain: Domain) -> LocalPrivacy:
+        """Noise keys that follow from the secret: a repeated simulation gives the same noise, so it hides nothing from
+        who knows the salt."""
+
+        def key(step: Step, base: Digest) -> bytes:
+            return hashlib.sha256(b"flb simulated noise" + self.secret + step.to_bytes(4, "big") + base).digest()
+
+        return LocalPrivacy(domain.run, self.folder, self.folder / "privacy", lambda: self.records, draw_key=key)
 
     def manifest(self, opening: Opening, spec: RunSpec, spec_digest: Digest, sealed: Sealed) -> Manifest:
         """What it signs for this opening."""
@@ -58,5 +69,5 @@ def make(number: int, salt: str, records: Iterable[bytes], folder: Path, train: 
     key, secret = (
         hashlib.sha256(f"flb simulated node {what} {salt} {number}".encode()).digest() for what in ("key", "secret")
     )
-    address = identity.address_of(key)
-    return Node(number, address, key, secret, commitment.commit(address, records, secret), folder, train, rank)
+    kept, address = tuple(records), identity.address_of(key)
+    return Node(number, address, key, secret, commitment.commit(address, kept, secret), folder, train, kept, rank)

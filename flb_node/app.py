@@ -35,7 +35,9 @@ from flb_node import bounds, commitment, data, dataset_source, evaluation, packi
 from flb_node.daemon import Daemon
 from flb_node.entrance import Entrance
 from flb_node.evaluation import Evaluation, HeldOut
+from flb_node.local_privacy import LocalPrivacy
 from flb_node.pipeline import Tensors, Train, node_rank
+from flb_node.privacy_ledger import default_folder
 from flb_node.progress import ERASE
 from flb_node.status import StatusFile
 from flb_node.threads import configure_threads
@@ -126,10 +128,9 @@ def run(path: Path) -> int:
     folder = config.client.workdir
     lock = lock_folder(folder)
     key = open_key(config)
-    records = map(data.record_bytes, examples)
     ending = ExitStack()
     daemon = build(
-        config, run_of_config, key, records, folder, stop, wake, held_out,
+        config, run_of_config, key, lambda: map(data.record_bytes, examples), folder, stop, wake, held_out,
         lambda spec, status, measured: make_trainer(config, spec, examples, status, stop, measured, ending),
         lambda spec: usable.check(config, spec, examples),
     )  # fmt: skip
@@ -165,7 +166,7 @@ def build(
     config: Config,
     run: Address,
     key: bytes,
-    records: Iterable[bytes],
+    records: Callable[[], Iterable[bytes]],
     folder: Path,
     stop: threading.Event,
     wake: threading.Event,
@@ -182,19 +183,25 @@ def build(
     status = StatusFile(folder / "status.json", log)
     chain = NodeChain(registry, sender)
     node = address_in_config(config.client.node) or sender.address
-    dataset = commitment.commit(node, records, secret)
+    dataset = commitment.commit(node, records(), secret)
     entrance = Entrance(
         domain, node, key, chain, dataset, log, time.time, config.client.relay,
         address_in_config(config.client.payee) or ZERO_ADDRESS, read_invite(config),
     )  # fmt: skip
     blobs = BlobStore(folder / "blobs", sweep=True)
+    ledgers = config.client.privacy_folder or default_folder()
+    privacy = LocalPrivacy(run, folder, ledgers, records, log, status.kept.update)
+
+    def fits(spec: RunSpec) -> None:
+        privacy.admit(config.client, spec)
+        check(spec)
+
     measured = Evaluation(folder, blobs, held_out, log, status.kept.update, run="0x" + run.hex())
     return Daemon(
         domain=domain, node=node, key=key, chain=chain, blobs=blobs, folder=folder, secret=secret, dataset=dataset,
         entrance=entrance, make_trainer=lambda spec: make_trainer(spec, status, measured), stop=stop, wake=wake,
-        status=status, log=log, poll_seconds=poll_seconds(rpc.url), keep_steps=config.client.keep_steps, check=check,
-        rank=config.client.rank,
-        evaluation=measured,
+        status=status, log=log, poll_seconds=poll_seconds(rpc.url), keep_steps=config.client.keep_steps, check=fits,
+        rank=config.client.rank, evaluation=measured, privacy=privacy,
     )  # fmt: skip
 
 

@@ -138,7 +138,7 @@ class Node:
             try:
                 # the outbox's database belongs to the thread that opens it
                 daemon = app.build(
-                    self.config, app.run_address(self.config), key, self.records, folder, self.stop, wake,
+                    self.config, app.run_address(self.config), key, lambda: self.records, folder, self.stop, wake,
                     held_out, self.fit, self.check,
                 )  # fmt: skip
                 try:

@@ -26,6 +26,7 @@ from flb_node.download import fetch_adapter, keep_record, record_of
 from flb_node.entrance import Entrance
 from flb_node.evaluation import Evaluation, NoEvaluation
 from flb_node.faults import PASSING, RETRY_SECONDS, pause_after
+from flb_node.local_privacy import LocalPrivacy
 from flb_node.pipeline import Sealed, Train
 from flb_node.ports import Chain, Status
 from flb_node.uplink import Uplink
@@ -52,6 +53,7 @@ class Daemon:
     check: Callable[[RunSpec], None] = lambda spec: None  # raises Fatal for a run in which this node is of no use
     evaluation: Evaluation | NoEvaluation = field(default_factory=NoEvaluation)
     keep_steps: int | None = None  # `client.keep_steps`
+    privacy: LocalPrivacy | None = None  # keys and ledger, for a run with local privacy
     rank: int | None = None  # `client.rank`
     view: RunView = field(default_factory=RunView)
     spec: RunSpec | None = None
@@ -232,7 +234,7 @@ class Daemon:
         self.fetch(base, spec)
         return pipeline.seal_update(
             spec, step, base, run=self.domain.run, node=self.node, secret=self.secret, blobs=self.blobs,
-            folder=self.folder, train=self.train, confirm=confirm, rank=self.rank,
+            folder=self.folder, train=self.train, confirm=confirm, rank=self.rank, privacy=self.privacy,
         )  # fmt: skip
 
     def deliver(self, opening: Opening, sealed: Sealed, spec: RunSpec) -> tuple[Receipt, bytes]:

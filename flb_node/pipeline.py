@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node's path, top to bottom: data → train → delta → codec → seal. The uplink streams what this returns.
+"""The node's path, top to bottom: data → train → delta → clip → noise → codec → seal. The uplink streams what this returns.
 
 Nothing leaves the device before it is sealed: written to disk under the digest of its bytes. A sealed update is never
 trained again.
@@ -20,12 +20,14 @@ from flb.admission import Layout, in_file_order, layout_of, update_metadata
 from flb.codec import CODINGS, Raw, dither
 from flb.codec.dither import Draw
 from flb.delta import BLOCK, Float32, check_bound, difference
-from flb.errors import AggregatorUnavailable, ConfigError, CorruptStore
+from flb.errors import AggregatorUnavailable, ConfigError, CorruptStore, Refused
 from flb.lora.parts import start_of
+from flb.privacy.release import Release
 from flb.spec import LoraSpec, RunSpec
 from flb.store import BlobStore, write_atomic
 from flb.types import Address, Digest, Step, TensorSpec
 from flb.wire import container
+from flb_node.local_privacy import LocalPrivacy
 
 Tensors = Mapping[str, Float32]
 Train = Callable[[Tensors, frozenset[str], int, Step], Tensors]
@@ -43,7 +45,7 @@ class Sealed:
     size: int
     path: Path
     codec_error: float
-    """Norm of (update - decoded) over norm of the update."""
+    """Norm of (update - decoded) over norm of the update; 0 under local privacy, where it stays untold."""
 
 
 def seal_update(
@@ -59,42 +61,74 @@ def seal_update(
     train: Train,
     confirm: Callable[[], None] = lambda: None,
     rank: int | None = None,
+    privacy: LocalPrivacy | None = None,
 ) -> Sealed:
     """Train one step from adapter `base` (in `blobs`) and seal the update into `folder`, or find it sealed.
 
     `confirm` is called between the two: it returns once the step is certain enough to be sealed, or raises. `rank` is
     what this node trains at, None for the run's own; the update is of the trained part alone. Raises ConfigError for a
-    rank that the run does not allow.
+    rank that the run does not allow. `privacy` holds keys and ledger of a run with local privacy; without it such a run is
+    Refused, and so is a step beyond its budget.
     """
-    sealed = find_sealed(folder, step, base, blobs)
+    guard = guard_of(spec, privacy)
+    private = run if guard is not None else None
+    if guard is not None and _note(folder, step, base, private).exists():
+        guard.forget(step, base)  # a life before this one sealed, and may have sent: its noise is used up
+    sealed = find_sealed(folder, step, base, blobs, private)
     if sealed is not None:
         return sealed
+    if guard is not None:
+        guard.refuse_beyond_budget(spec, step, base)
     layout = layout_of(spec, step, rank := node_rank(spec.lora, rank))
     before = start_of(spec.lora, spec.training.seed, step, rank, load_adapter(spec, blobs, base))
     after = train(before, frozenset(tensor.name for tensor in layout.tensors), training_seed(spec, step, node), step)
     confirm()
+    release = None
+    if guard is not None:
+        release = Release(
+            lambda: (difference(after[tensor.name], before[tensor.name]) for tensor in layout.tensors),
+            spec.privacy, spec.ring, guard.key(spec, step, base),
+        )  # fmt: skip
+        if release.dropped:
+            guard.log(f"the update is released as noise alone, which only this line says: {release.dropped}")
     loss = CodecLoss(spec)
     with blobs.writer() as out:
         metadata = update_metadata(salt_of(secret, step, base), node, base)
         out.write(container.header_of(layout.entries, metadata))
         draw = dither.stream(dither.key_of(run, step, node))
-        for part in encoded(spec, layout, before, after, draw, loss):
+        for part in encoded(spec, layout, before, after, draw, loss, release):
             out.write(part)
         digest = out.commit()
-    note = {"step": step, "base": base.hex(), "digest": digest.hex(), "size": layout.size, "codec_error": loss.ratio}
-    write_atomic(_note(folder, step, base), json.dumps(note).encode())
-    return Sealed(step, base, digest, layout.size, blobs.path(digest), loss.ratio)
+    lost = 0.0 if release is not None else loss.ratio
+    note = {"step": step, "base": base.hex(), "digest": digest.hex(), "size": layout.size, "codec_error": lost}
+    write_atomic(_note(folder, step, base, private), json.dumps(note).encode())
+    if guard is not None:
+        guard.forget(step, base)
+    return Sealed(step, base, digest, layout.size, blobs.path(digest), lost)
+
+
+def guard_of(spec: RunSpec, privacy: LocalPrivacy | None) -> LocalPrivacy | None:
+    """What guards the updates of this run: nothing, or this node's keys and ledger. Raises Refused."""
+    if spec.privacy.mechanism != "local":
+        return None
+    if privacy is None:
+        raise Refused("the run has local privacy, and this program keeps no ledger for it", "take part with flb-node")
+    return privacy
 
 
 def encoded(
-    spec: RunSpec, layout: Layout, before: Tensors, after: Tensors, draw: Draw, loss: "CodecLoss"
-) -> Iterator[Raw]:
-    """The bytes of every entry in file order; what the codec loses is added to `loss`."""
+    spec: RunSpec, layout: Layout, before: Tensors, after: Tensors, draw: Draw, loss: "CodecLoss",
+    release: Release | None = None,
+) -> Iterator[Raw]:  # fmt: skip
+    """The bytes of every entry in file order, clipped and noised by `release`; what the codec loses is added to `loss`."""
     coding = CODINGS[spec.wire_codec]
 
     def coded(tensor: TensorSpec) -> Sequence[Raw]:
         update = difference(after[tensor.name], before[tensor.name]).reshape(-1)
-        check_bound(update, spec.ring.value_bound, tensor.name)
+        if release is not None:
+            update = release.noised(update)
+        else:
+            check_bound(update, spec.ring.value_bound, tensor.name)
         parts = coding.encode(update, draw)
         loss.add(update, parts)
         return parts
@@ -131,20 +165,27 @@ class CodecLoss:
         return math.sqrt(self._lost) / math.sqrt(self._whole) if self._whole else 0.0
 
 
-def find_sealed(folder: Path, step: Step, base: Digest, blobs: BlobStore) -> Sealed | None:
-    """What an earlier life of this node sealed for this step and base."""
+def find_sealed(
+    folder: Path, step: Step, base: Digest, blobs: BlobStore, private: Address | None = None
+) -> Sealed | None:
+    """What an earlier life of this node sealed for this step and base; in the run `private`, if it is one with noise.
+
+    Runs that share a work folder may share adapter 0: an update without noise, or with another run's, is not for this one.
+    """
+    path = _note(folder, step, base, private)
     try:
-        note = json.loads(_note(folder, step, base).read_bytes())
+        note = json.loads(path.read_bytes())
         digest, lost = Digest(bytes.fromhex(note["digest"])), float(note["codec_error"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise CorruptStore(f"{_note(folder, step, base)} is damaged", "delete it; the step is trained again") from error
+        raise CorruptStore(f"{path} is damaged", "delete it; the step is trained again") from error
     return Sealed(step, base, digest, note["size"], blobs.path(digest), lost) if blobs.has(digest) else None
 
 
-def _note(folder: Path, step: Step, base: Digest) -> Path:
-    return folder / f"step-{step:04d}-{base.hex()[:16]}.json"
+def _note(folder: Path, step: Step, base: Digest, private: Address | None) -> Path:
+    run = f"-{private.hex()}" if private is not None else ""
+    return folder / f"step-{step:04d}-{base.hex()[:16]}{run}.json"
 
 
 def load_adapter(spec: RunSpec, blobs: BlobStore, digest: Digest) -> dict[str, Float32]:

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("flb", "flb_node", "flb_aggregator", "flb_cli")
 LONGEST = 300
 OUTER_RINGS = {
+    "flb.accounting",
     "flb.chain",
     "flb.base_model",
     "flb.config_file",
@@ -149,7 +150,7 @@ def canonical(name: str) -> str:
 
 @pytest.mark.unit
 @pytest.mark.parametrize(
-    ("package", "extras"), [("flb", ()), ("flb_aggregator", ()), ("flb_node", ("node",)), ("flb_cli", ("node", "demo"))]
+    ("package", "extras"), [("flb", ("dp",)), ("flb_aggregator", ()), ("flb_node", ("node",)), ("flb_cli", ("node", "demo"))]
 )
 def test_imports__third_party__are_declared(package: str, extras: tuple[str, ...]) -> None:
     owners, allowed = packages_distributions(), declared(*extras)

@@ -14,7 +14,7 @@ from typing import Any
 
 from flb.errors import Refused
 from flb.legality.choices import Choices, Reason, Repair, config_key
-from flb.legality.declarations import DECLARED, NONE, Declarations
+from flb.legality.declarations import DECLARED, Declarations
 from flb.legality.modes import (
     carried,
     chart,
@@ -50,15 +50,10 @@ SEARCHED = 4096
 """Specs that the search for the nearest one looks at before it gives up."""
 
 
-def mechanism_of(spec: RunSpec) -> str:
-    """The word of the privacy mechanism; `none` for a spec that has no such section."""
-    return str(getattr(getattr(spec, "privacy", None), "mechanism", NONE))
-
-
 def reasons(spec: RunSpec, declarations: Declarations = DECLARED, privacy: str | None = None) -> tuple[Reason, ...]:
     """Why the choices of a spec do not go together; none for a legal spec. `privacy` asks about another mechanism than the
     spec's own."""
-    privacy = privacy or mechanism_of(spec)
+    privacy = privacy or spec.privacy.mechanism
     missing = tuple(_missing(spec, declarations, privacy))
     if missing:
         return missing
@@ -75,7 +70,7 @@ def choices_of(spec: RunSpec, declarations: Declarations = DECLARED, privacy: st
         declarations.rules[spec.aggregation.rule],
         declarations.mixings[spec.aggregation.mixing],
         declarations.optimizers[spec.server_optimizer.name],
-        declarations.privacies[privacy or mechanism_of(spec)],
+        declarations.privacies[privacy or spec.privacy.mechanism],
     )
 
 

@@ -19,12 +19,12 @@ from flb.capabilities import (
     PrivacyCapabilities,
     RuleCapabilities,
 )
-from flb.spec_sections import AGGREGATION_RULES, MIXINGS, SERVER_OPTIMIZERS
+from flb.spec_sections import AGGREGATION_RULES, MIXINGS, PRIVACY_MECHANISMS, SERVER_OPTIMIZERS
 from flb.types import Codec, LoraMode
 
 NONE = "none"
 """The word for no mixing and no privacy mechanism."""
-PRIVACIES = ("local", "central_fixed", "central_adaptive", "example")
+PRIVACIES = tuple(word for word in PRIVACY_MECHANISMS if word != NONE)
 """The words for the others."""
 
 

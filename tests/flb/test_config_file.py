@@ -164,15 +164,16 @@ def test_parse__section_without_keys__is_its_defaults() -> None:
     assert parse("lora:\n  # r: 8\nrun:\n", HERE) == Config()
 
 
+@pytest.mark.parametrize(("written", "norm"), [("auto", "auto"), ("2.5", 2.5), ("1", 1.0)])
+def test_parse__clip_norm__is_a_number_or_auto(written: str, norm: object) -> None:
+    assert parse(f"client:\n  local_dp: true\n  clip_norm: {written}\n", HERE).client.clip_norm == norm
+
+
 @pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("client:\n  local_dp: true\n", "line 2: local privacy is not in this version; set client.local_dp: false"),
-    ],
+    "line", ["clip_norm: 0", "clip_norm: -1", "target_epsilon: 0", "delta: 0", "delta: 1", "noise: strong", "delta: 2"]
 )
-def test_parse__feature_that_is_not_there_yet__is_refused_by_name(text: str, words: str) -> None:
-    assert words in refusal(text)
-    parse("client:\n  local_dp: false\nmodel:\n  quantization: null\n", HERE)
+def test_parse__privacy_that_no_run_has__is_refused_with_its_line(line: str) -> None:
+    assert f"line 2: client.{line.partition(':')[0]} is" in refusal(f"client:\n  {line}\n")
 
 
 @pytest.mark.parametrize(("written", "expected"), [("8", 8), ("4", 4), ("null", None)])

@@ -68,6 +68,22 @@ def test_plan__faster_line__takes_less_time(folder: Path, capsys: pytest.Capture
     assert slow["round_parts_s"]["up"] == pytest.approx(100 * fast["round_parts_s"]["up"], rel=1e-2)
 
 
+def test_plan__local_privacy__says_what_the_noise_is_worth(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert planned(config(folder), capsys)["privacy"]["mechanism"] == "none"
+    text = "client: {local_dp: true, target_epsilon: 8, accept_noise: true}\nrun: {steps: 50, min_nodes: 10}\n"
+    made = planned(config(folder, text), capsys)["privacy"]
+    assert made["mechanism"] == "local" and made["epsilon"] == pytest.approx(8) and made["delta"] == 1e-5
+    assert made["sigma"] / made["clip_norm"] == pytest.approx(8.49, rel=1e-3)
+    assert made["noise_to_signal"] == pytest.approx(8.49 * (PARAMETERS / 10) ** 0.5, rel=1e-3)
+    assert made["clip_norm"] == pytest.approx(1e-3 * 10 * PARAMETERS**0.5 / 4)
+
+
+def test_plan__budget_that_drowns_the_signal__is_one_sentence(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = config(folder, "client: {local_dp: true, target_epsilon: 8}\n")
+    assert main(["plan", "--config", str(path)]) == 20
+    assert "times the signal" in capsys.readouterr().err
+
+
 def test_plan__table__names_every_figure(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--config", str(config(folder)), "--nodes", "3"]) == 0
     table = capsys.readouterr().out

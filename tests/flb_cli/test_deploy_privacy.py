@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From settings to the privacy section of a spec, and the budgets that are refused."""
+
+from dataclasses import replace
+
+import pytest
+
+from flb.config import ClientConfig, Config
+from flb.errors import Refused
+from flb.spec import PrivacySpec
+from flb_cli import deploy_privacy
+from tests.sim import small_spec
+
+pytestmark = pytest.mark.unit
+
+SPEC = small_spec()
+
+
+def planned(**client: object) -> PrivacySpec | None:
+    config = replace(Config(), client=ClientConfig(local_dp=True, **client))  # type: ignore[arg-type]
+    return deploy_privacy.plan(config, SPEC.training, SPEC.tensors)
+
+
+def test_plan__without_local_dp__is_none() -> None:
+    assert deploy_privacy.plan(Config(), SPEC.training, SPEC.tensors) is None
+
+
+def test_plan__clip_norm_as_a_number__is_taken() -> None:
+    made = planned(clip_norm=2.5)
+    assert made is not None and (made.clip_norm, made.noise_multiplier, made.epsilon) == (2.5, 0.001, 0.0)
+
+
+def test_plan__budget_that_drowns_the_signal__is_refused_with_what_would_change_it() -> None:
+    with pytest.raises(Refused, match="times the signal.*change one of these.*client.accept_noise: true"):
+        planned(target_epsilon=1.0)
+
+
+def test_plan__the_same_budget_accepted__is_planned_for_all_rounds() -> None:
+    made = planned(target_epsilon=1.0, accept_noise=True, delta=1e-6)
+    assert made is not None and (made.epsilon, made.delta) == (1.0, 1e-6) and made.noise_multiplier > 10
