@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from flb import moments
 from flb.delta import Float32, Float64
 from flb.errors import CorruptStore
 from flb.lora import certificate, gram, mean_product, residual
@@ -26,6 +27,10 @@ from flb_aggregator.reweigh import Counted
 
 SAME = 1e-3
 """Relative distance of factors and of moments that two machines may have."""
+RESTING = 1e-6
+"""The same of the moments of a tensor that hardly moved, relative to those of all."""
+MOMENTS = 1 << 16
+"""Elements whose moments are compared at a time."""
 
 
 class Judged(NamedTuple):
@@ -78,21 +83,27 @@ def near(spec: RunSpec, files: Files) -> list[str]:
     return failed
 
 
-def near_moments(own: Path, published: Path, header_size: int) -> bool:
-    """Whether the moments that a step left differ from those made here by no more than rounding."""
+def near_moments(spec: RunSpec, step: Step, own: Path, published: Path) -> list[str]:
+    """Names of the tensors whose moments differ from those made here by more than rounding; `header` before the data.
+
+    Each moment of a tensor is held against its own size: v is of the order of m², and would drown in m. Where a tensor
+    rests, its m is rounding alone, so so much of the whole is let pass.
+    """
+    count = moments.optimizer_of(spec).moments
+    header, item = moments.header_size(spec, step), 8 * count
     with own.open("rb") as one, published.open("rb") as other:
-        if one.read(header_size) != other.read(header_size):
-            return False
-        missed = size = 0.0
-        while block := one.read(1 << 20):
-            theirs = other.read(len(block))
-            if len(theirs) != len(block):
-                return False
-            ours, theirs_too = np.frombuffer(block, dtype="<f8"), np.frombuffer(theirs, dtype="<f8")
-            with np.errstate(invalid="ignore", over="ignore"):
-                missed += float(((ours - theirs_too) ** 2).sum())
-            size += float((ours * ours).sum())
-        return not other.read(1) and missed <= SAME * SAME * size
+        if one.read(header) != other.read(header) or own.stat().st_size != published.stat().st_size:
+            return ["header"]
+        missed, size = np.zeros((len(spec.tensors), count)), np.zeros((len(spec.tensors), count))
+        for number, tensor in enumerate(spec.tensors):
+            for start in range(0, tensor.size, MOMENTS):
+                wanted = min(MOMENTS, tensor.size - start) * item
+                ours, theirs = (np.frombuffer(file.read(wanted), "<f8").reshape(-1, count) for file in (one, other))
+                with np.errstate(invalid="ignore", over="ignore"):
+                    missed[number] += ((ours - theirs) ** 2).sum(axis=0)
+                size[number] += (ours * ours).sum(axis=0)
+    same = missed <= SAME * SAME * size + RESTING * RESTING * size.sum(axis=0)
+    return [tensor.name for tensor, near in zip(spec.tensors, same, strict=True) if not near.all()]
 
 
 def _same(own: Float32, published: Float32) -> bool:

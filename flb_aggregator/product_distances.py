@@ -16,8 +16,9 @@ from flb.aggregation.affine import chain
 from flb.aggregation.gram import Gram, reduce_into, within_bound
 from flb.aggregation.product_gram import Unit, base_unit, gram_unit, integers, module, square_bound, update_unit
 from flb.delta import BLOCK, Float64, Int64, norm_shift
+from flb.lora.shape import A
 from flb.spec import RunSpec
-from flb.types import Step, TensorSpec
+from flb.types import LoraMode, Step, TensorSpec
 from flb.wire import container
 from flb_aggregator.files import Files
 from flb_aggregator.in_order import in_order
@@ -30,9 +31,6 @@ CELLS = 1 << 21
 """The most values in the blocks of one thread: 16 MiB."""
 
 
-A = ".lora_A.weight"
-
-
 class Factor(NamedTuple):
     """One factor of a module: its tensor, its number in an update, where it starts in the base, its largest entry."""
 
@@ -43,7 +41,8 @@ class Factor(NamedTuple):
 
 
 def gram_of(spec: RunSpec, step: Step, count: int, files: Files, threads: int) -> Int64:
-    """(n, n) inner products of BᵢAᵢ - BA, summed over modules in file order; updates are 1 to `count` of `files`.
+    """(n, n) inner products of BᵢAᵢ - BA, summed over modules in file order; updates are 1 to `count` of `files`. In a mode
+    that averages each factor on its own, those of dBᵢ and of dAᵢ are added.
 
     Raises CorruptStore for an update with a factor beyond what admission allows.
     """
@@ -53,7 +52,7 @@ def gram_of(spec: RunSpec, step: Step, count: int, files: Files, threads: int) -
     squares_a, squares_b = (
         chain(square_bound(pair[side].largest, pair[side].tensor.size) for pair in modules) for side in (0, 1)
     )
-    unit = gram_unit(spec.ring.norm_bound, squares_a, squares_b)
+    unit = gram_unit(spec.ring.norm_bound, squares_a, squares_b, apart(spec))
     total = np.zeros((count, count))
     for nodes in _groups(count):
         part = np.zeros((len(nodes), len(nodes)))
@@ -67,6 +66,11 @@ def gram_of(spec: RunSpec, step: Step, count: int, files: Files, threads: int) -
         in_order(modules, worker, add, threads)
         total[np.ix_(nodes, nodes)] = part
     return integers(total, unit)
+
+
+def apart(spec: RunSpec) -> bool:
+    """Whether the run averages each factor on its own."""
+    return spec.lora_mode is LoraMode.FACTORS
 
 
 def _groups(count: int) -> Iterator[list[int]]:
@@ -99,7 +103,7 @@ class Reader:
     def __init__(self, spec: RunSpec, layout: Layout, files: Files, nodes: Sequence[int]) -> None:
         self._files, self._nodes, self._rank = files, nodes, layout.tensors[0].shape[0]  # A's rows
         self._shift = norm_shift(spec.ring.norm_bound, spec.ring.fraction_bits)
-        self._update = update_unit(spec.ring.norm_bound)
+        self._update, self._factors = update_unit(spec.ring.norm_bound), apart(spec)
         vectors = (len(nodes) + 1) * self._rank
         longest = -(-max(max(tensor.shape) for tensor in layout.tensors) // 64) * 64
         self._columns = min(longest, max(64, CELLS // vectors // 64 * 64))
@@ -113,7 +117,7 @@ class Reader:
         a, b = pair
         unit_a, unit_b = base_unit(a.largest, a.tensor.shape[1]), base_unit(b.largest, b.tensor.shape[0])
         left = self._exact(b, unit_b).copy()
-        return module(left, self._exact(a, unit_a), self._rank, unit_b, unit_a, self._update)
+        return module(left, self._exact(a, unit_a), self._rank, unit_b, unit_a, self._update, self._factors)
 
     def _exact(self, factor: Factor, unit: Unit) -> Float64:
         """Inner products of r vectors of the base, then r of each node: rows of A, or columns of B. Valid until the next

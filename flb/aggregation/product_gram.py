@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Gram matrix of BᵢAᵢ - BA, for modes that send both factors: what counts is the product, not who holds its length.
 
+A mode that then averages each factor on its own needs more: (gB, A/g) has an honest product, and ruins mean(B)·mean(A).
+There an update is the vector (BᵢAᵢ - BA, dBᵢ, dAᵢ), so a node that rescales its factors is far from all others. The parts
+count alike: rows of adapter 0's A have a length near 1, so a step of B moves the product by about its own length.
+
 Distances between factors would be another rule: (B·G, G⁻¹·A) is the same product, and a node could make its factors
 near or far at will. With BᵢAᵢ - BA = dBᵢ·Aᵢ + B·dAᵢ the inner product of two updates of a module is
 
@@ -47,17 +51,20 @@ def square_bound(largest: float, size: int) -> float:
     return size * 4.0 ** math.frexp(largest)[1] if largest else 0.0
 
 
-def gram_unit(norm_bound: int, squares_a: float, squares_b: float) -> Unit:
-    """The unit in which the norm of any admitted update is at most 2^26 in product space.
+def gram_unit(norm_bound: int, squares_a: float, squares_b: float, factors: bool = False) -> Unit:
+    """The unit in which the norm of any admitted update is at most 2^26 in product space, or with `factors` beside it.
 
-    ‖dB·A' + B·dA‖ ≤ N(a + N) + b·N with a² and b² at least the summed squares of the base's factors.
+    ‖dB·A' + B·dA‖ ≤ N(a + N) + b·N with a² and b² at least the summed squares of the base's factors; dB and dA add N.
     """
-    reach = norm_bound * (norm_bound + math.sqrt(squares_a) + math.sqrt(squares_b))
+    reach = norm_bound * (norm_bound + math.sqrt(squares_a) + math.sqrt(squares_b) + factors)
     return Unit(math.frexp(reach)[1] - NORM_BITS)
 
 
-def module(left: Float64, right: Float64, rank: int, base_b: Unit, base_a: Unit, update: Unit) -> Float64:
-    """(n, n) inner products of one module, from Gram matrices of (n + 1)·r vectors, the base's r first.
+def module(
+    left: Float64, right: Float64, rank: int, base_b: Unit, base_a: Unit, update: Unit, factors: bool = False
+) -> Float64:
+    """(n, n) inner products of one module, from Gram matrices of (n + 1)·r vectors, the base's r first; with `factors`
+    those of dB and dA are added.
 
     `left` is of the columns of B, dB₁ to dBₙ, `right` of the rows of A, dA₁ to dAₙ, both in integers of their units; they are
     scratch afterwards.
@@ -80,6 +87,10 @@ def module(left: Float64, right: Float64, rank: int, base_b: Unit, base_a: Unit,
         total = np.zeros(count)
         for index in range(rank):
             total += rows[:, index]
+        if factors:
+            for index in range(rank):
+                total += p[i + 1, index, 1:, index]
+                total += q[i + 1, index, 1:, index]
         gram[i] = total
     return (gram + gram.T) * 0.5  # equal updates keep equal rows
 

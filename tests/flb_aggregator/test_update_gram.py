@@ -44,14 +44,16 @@ def test_gram_of__flat__is_exact(tmp_path: Path) -> None:
             assert (update_gram.gram_of(spec, Step(1), COUNT, files, threads) == reduced @ reduced.T).all()
 
 
+@pytest.mark.parametrize("mode", ["factors", "product"])
 @pytest.mark.parametrize("cells", [1 << 22, 20 * 64 * 3])
 @pytest.mark.parametrize("together", [64, 4])
-def test_gram_of__product__is_that_of_the_products_in_any_blocks(
-    together: int, cells: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_gram_of__both_factors__is_that_of_the_products_in_any_blocks(
+    together: int, cells: int, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Where factors are averaged each on its own, theirs are added."""
     monkeypatch.setattr(product_distances, "TOGETHER", together)
     monkeypatch.setattr(product_distances, "CELLS", cells)
-    spec = spec_for("krum", "factors")
+    spec = spec_for("krum", mode)
     updates = draw(spec, 1)
     base, paths = files_of(spec, 1, updates, tmp_path)
     adapter = safetensors.numpy.load(base.read_bytes())
@@ -68,13 +70,16 @@ def test_gram_of__product__is_that_of_the_products_in_any_blocks(
             )
             for u in updates
         ]
-        expected += np.array([[float((x * y).sum()) for y in moved] for x in moved])
+        parts = [moved]
+        if mode == "factors":
+            parts += [[u[f"{module}.lora_{factor}.weight"].astype(float) for u in updates] for factor in "AB"]
+        expected += sum(np.array([[float((x * y).sum()) for y in part] for x in part]) for part in parts)
     assert found / found[0, 0] == pytest.approx(expected / expected[0, 0], abs=1e-4)
 
 
 def test_gram_of__a_node_that_scales_a_against_b__keeps_every_distance(tmp_path: Path) -> None:
     """As factors it would be far from all others, or near to whom it likes; its product is what it was."""
-    plain = spec_for("krum", "factors")
+    plain = spec_for("krum", "product")
     spec = dataclasses.replace(plain, ring=dataclasses.replace(plain.ring, norm_bound=128))
     updates = draw(spec, 1)
     base, paths = files_of(spec, 1, updates, tmp_path)
@@ -88,6 +93,28 @@ def test_gram_of__a_node_that_scales_a_against_b__keeps_every_distance(tmp_path:
     assert np.abs(grams[0] - grams[1]).max() <= 1e-4 * grams[0].max()
     own, sent = (ring_of(spec, 1, [update])[0].astype(float) for update in (updates[5], turned))
     assert np.linalg.norm(sent) > 50 * np.linalg.norm(own)
+
+
+@pytest.mark.parametrize("rule", ["norm_bound", "krum", "multi_krum", "geometric_median", "centered_clipping"])
+@pytest.mark.parametrize("mode", ["factors", "product"])
+def test_combine__nodes_that_scale_a_against_b__ruin_no_robust_round(mode: str, rule: str, tmp_path: Path) -> None:
+    """Their products are honest. Seen as products alone they would count in full, and ruin mean(B)·mean(A)."""
+    plain = spec_for(rule, mode)
+    spec = dataclasses.replace(plain, ring=dataclasses.replace(plain.ring, norm_bound=1024))
+    honest = [*draw(spec, 1)[2:], *draw(spec, 1, scale=1.1e-3)[2:4]]
+    base, _ = files_of(spec, 1, honest, tmp_path)
+    before = safetensors.numpy.load(base.read_bytes())
+    turned = [gauge.attack(before, update, 8.0) for update in honest[:2]]
+
+    def product_of(adapter: dict[str, np.ndarray]) -> np.ndarray:
+        b, a = (adapter[f"{MODULES[0]}.lora_{factor}.weight"].astype(np.float64) for factor in "BA")
+        return b @ a
+
+    ends = [product_of({name: before[name] + value for name, value in update.items()}) for update in honest]
+    made = safetensors.numpy.load(combined(spec, 1, [*turned, *honest[2:]], tmp_path)[1])
+    ideal = sum(ends) / len(ends)
+    spread = max(np.linalg.norm(end - ideal) for end in ends)
+    assert np.linalg.norm(product_of(made) - ideal) < 1.5 * spread
 
 
 @pytest.mark.parametrize("mode", ["factors", "alternate"])
