@@ -14,6 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from flb.errors import ConfigError
+from flb_cli import demo_method
 
 if TYPE_CHECKING:
     from flb_cli.demo_evaluator import Evaluator
@@ -33,7 +34,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--rounds", type=positive, default=3, help="rounds to seal (default: 3)")
     parser.add_argument("--nodes", type=positive, default=3, help="node processes (default: 3)")
     parser.add_argument("--steps", type=positive, default=10, help="local optimizer steps a round (default: 10)")
-    parser.add_argument("--lora-mode", choices=("factors", "alternate"), default="factors", help="default: factors")
+    demo_method.add_options(parser)
     parser.add_argument(
         "--codec", choices=("f32", "bf16", "mxint8", "mxint4"), default="mxint8", help="default: mxint8"
     )
@@ -145,11 +146,11 @@ class Demo:
         a = self.arguments
         return {
             **privacy_report.settings(a.privacy),
-            "lora": {"mode": a.lora_mode},
+            "lora": demo_method.lora(a),
             "training": {"local_steps": a.steps, "max_length": MAX_LENGTH},
             "run": {
                 "steps": a.rounds,
-                "min_nodes": min(2, a.nodes),
+                **demo_method.run(a),
                 "codec": a.codec,
                 "audit": "public",
                 "payout": demo_payout.settings(),

@@ -47,6 +47,8 @@ class Rpc:
     """The highest block that any endpoint named."""
     fixed: int | None = None
     """The chain's id, once it was asked for."""
+    answered: set[str] = field(default_factory=set)
+    """Endpoints that answered: a connection to them may be kept open, and be cut while nobody uses it."""
 
     def __post_init__(self) -> None:
         self.session.trust_env = bool(self.others) or not is_local(self.url)
@@ -84,14 +86,30 @@ class Rpc:
         return self.post({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}, url)
 
     def post(self, body: Any, url: str | None = None) -> Any:
-        """Any JSON-RPC body to one endpoint. Raises as `request` does."""
+        """Any JSON-RPC body to one endpoint. Raises as `request` does.
+
+        A read that is reset is sent once more, on a new connection, where the endpoint answered before: what was reset
+        is then most likely a kept connection, and says nothing about the endpoint.
+        """
         where = url or self.url
-        # the user's HTTP_PROXY knows nothing about this machine's own ports
-        through = {"http": "", "https": ""} if self.others and is_local(where) else None
-        response = self.session.post(where, json=body, timeout=TIMEOUT_SECONDS, proxies=through)
+        try:
+            response = self.send(self.session, where, body)
+        except requests.ConnectionError as error:
+            if where not in self.answered or not only_reads(body) or not was_reset(error):
+                raise
+            with requests.Session() as fresh:  # the pool may hold more connections that are cut
+                fresh.trust_env = self.session.trust_env
+                response = self.send(fresh, where, body)
+        self.answered.add(where)
         if not response.ok and "json" not in response.headers.get("content-type", ""):
             response.raise_for_status()
         return response.json()
+
+    def send(self, session: requests.Session, where: str, body: Any) -> requests.Response:
+        """One POST, whatever its answer. Raises what requests raises."""
+        # the user's HTTP_PROXY knows nothing about this machine's own ports
+        through = {"http": "", "https": ""} if self.others and is_local(where) else None
+        return session.post(where, json=body, timeout=TIMEOUT_SECONDS, proxies=through)
 
     def fit(self, url: str) -> bool:
         """Whether an endpoint answers, is on this chain, and has what was seen."""
@@ -232,6 +250,21 @@ def is_local(url: str) -> bool:
         return urlsplit(url).hostname in LOOPBACK
     except ValueError:
         return False
+
+
+def only_reads(body: Any) -> bool:
+    """Whether a JSON-RPC body changes nothing. What sends a transaction repeats it itself (`flb.chain.sender`), since it
+    must tell a transaction that arrived the first time from a nonce that another one used."""
+    methods = [str(item["method"]) for item in (body if isinstance(body, list) else [body])]
+    return all(method.startswith("eth_") and not method.startswith("eth_send") for method in methods)
+
+
+def was_reset(error: BaseException) -> bool:
+    """Whether a request failed because the other side cut the connection."""
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)):
+        seen = seen.__cause__ or seen.__context__
+    return seen is not None
 
 
 def malformed(url: str, method: str) -> ChainUnavailable:

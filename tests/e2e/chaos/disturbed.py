@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A federation whose processes die at named places and are started again, and what must hold at its end."""
 
+import contextlib
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import yaml
 
 from flb import identity
 from flb import spec as specs
+from flb.errors import ChainUnavailable
 from flb.roster import RunView
 from flb.types import Digest, Step
 from flb_cli.federation import Federation
@@ -117,9 +119,18 @@ class Disturbed:
             time.sleep(POLL_SECONDS)
 
     def until(self, condition: Callable[[RunView], bool], seconds: float = RUN_SECONDS) -> RunView:
-        """Mend until the chain satisfies a condition."""
-        self.wait(lambda: condition(self.federation.view()), seconds)
-        return self.federation.view()
+        """Mend until the chain satisfies a condition. A chain that is away does not, and the wait goes on."""
+        met: list[RunView] = []
+
+        def look() -> bool:
+            with contextlib.suppress(ChainUnavailable):
+                view = self.federation.view()
+                if condition(view):
+                    met.append(view)
+            return bool(met)
+
+        self.wait(look, seconds)
+        return met[-1]
 
     def last_lines(self) -> str:
         """What everybody said last."""

@@ -3,7 +3,11 @@
 
 import json
 import socket
-from collections.abc import Callable
+import socketserver
+import struct
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -78,6 +82,68 @@ def test_call__cut_connection__is_chain_unavailable_after_one_try() -> None:
     with serving(lambda request: asked.append(request)) as url, pytest.raises(ChainUnavailable):
         Rpc(url).chain_id()
     assert len(asked) == 1
+
+
+@contextmanager
+def resetting(answers: Sequence[bool]) -> Iterator[tuple[str, list[tuple[int, str]]]]:
+    """An endpoint that keeps connections open. Its n-th request is answered, or reset where `answers` has False; beyond
+    that all are answered. With it, (connection, method) of each request."""
+    asked: list[tuple[int, str]] = []
+    count = iter(range(100))
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            connection = next(count)
+            while headers := list(iter(self.rfile.readline, b"\r\n")):
+                if headers == [b""] or b"" in headers:
+                    return
+                size = next(int(line.split(b":")[1]) for line in headers if line.lower().startswith(b"content-length"))
+                asked.append((connection, json.loads(self.rfile.read(size))["method"]))
+                if not (answers[len(asked) - 1] if len(asked) <= len(answers) else True):
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    return  # closing sends a reset
+                body = b'{"jsonrpc": "2.0", "id": 1, "result": "0x5"}'
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.e2e
+def test_call__kept_connection_is_reset__a_read_is_sent_once_more_on_a_new_one() -> None:
+    with resetting([True, False]) as (url, asked):
+        rpc = Rpc(url)
+        assert [rpc.block_number(), rpc.block_number()] == [5, 5]
+        rpc.session.close()  # ends the thread that serves it
+    assert asked == [(0, "eth_blockNumber"), (0, "eth_blockNumber"), (1, "eth_blockNumber")]
+
+
+@pytest.mark.e2e
+def test_call__reset_again__is_chain_unavailable() -> None:
+    with resetting([True, False, False]) as (url, asked):
+        rpc = Rpc(url)
+        rpc.block_number()
+        with pytest.raises(ChainUnavailable):
+            rpc.block_number()
+    assert len(asked) == 3
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("method", ["eth_sendRawTransaction", "eth_sendTransaction", "evm_mine"])
+def test_call__what_changes_the_chain_is_reset__is_not_repeated(method: str) -> None:
+    with resetting([True, False]) as (url, asked):
+        rpc = Rpc(url)
+        rpc.block_number()
+        with pytest.raises(ChainUnavailable):
+            rpc.call(method, "0x00")
+    assert len(asked) == 2
 
 
 @pytest.mark.e2e
