@@ -11,7 +11,20 @@ from importlib.metadata import PackageNotFoundError, version
 
 from flb.errors import FLBError, disk_error
 
-VERBS = ("demo", "init", "plan", "simulate", "verify", "scores", "claim", "account", "chain", "dataset", "model")
+VERBS = (
+    "demo",
+    "init",
+    "plan",
+    "simulate",
+    "verify",
+    "scores",
+    "claim",
+    "account",
+    "chain",
+    "dataset",
+    "model",
+    "privacy",
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
