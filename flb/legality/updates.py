@@ -4,8 +4,9 @@
 Each is a function from the choices of a spec to reasons. It asks what the chosen algorithms declare, never which they are.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+from flb.capabilities import RuleCapabilities
 from flb.legality.choices import Choices, Reason, Repair
 from flb.legality.declarations import NONE
 from flb.legality.overflow import HEADROOM, largest_cap, largest_cohort, largest_sum
@@ -102,14 +103,36 @@ def quorum(c: Choices) -> Iterator[Reason]:
     )
 
 
+def reading(name: str) -> Callable[[RuleCapabilities], bool]:
+    """Whether a rule reads this number."""
+    return lambda rule: name in rule.settings
+
+
+def unread(c: Choices) -> Iterator[Reason]:
+    """A number that neither rule nor mixing reads would promise what does not happen."""
+    aggregation = c.spec.aggregation
+    for name in ("neighbours", "selected", "iterations", "radius"):
+        if getattr(aggregation, name) and name not in c.rule.settings + c.mixing.settings:
+            yield Reason(
+                f"run.aggregation.{name} is {getattr(aggregation, name):g}, and the rule {aggregation.rule} does not read it",
+                (Repair(f"aggregation.{name}", 0), *c.rules(reading(name))),
+            )
+
+
 def counts(c: Choices) -> Iterator[Reason]:
-    """What a rule compares and selects must be there in the smallest round: neighbours beside the update itself, and
-    selected updates beside the hostile ones."""
+    """What a rule compares and selects must be there in the smallest round without a hostile one: neighbours beside the
+    update itself, which a mixing counts among them, and selected updates."""
     aggregation, inputs = c.spec.aggregation, c.inputs
-    if aggregation.neighbours >= inputs:
-        what = f"run.aggregation.neighbours is {aggregation.neighbours}, and the smallest round has {inputs} updates"
-        yield Reason(what, (Repair("aggregation.neighbours", 0),))
-    if aggregation.selected and aggregation.selected + aggregation.byzantine > inputs:
+    if aggregation.neighbours:
+        ours = [inputs - 1] * ("neighbours" in c.rule.settings) + [inputs] * ("neighbours" in c.mixing.settings)
+        most = min(ours, default=aggregation.neighbours + aggregation.byzantine) - aggregation.byzantine
+        if aggregation.neighbours > most:
+            yield Reason(
+                f"run.aggregation.neighbours is {aggregation.neighbours}, and an honest one of the {inputs} updates of the "
+                f"smallest round, {aggregation.byzantine} of them hostile, has {max(most, 0)} honest ones near it",
+                (Repair("aggregation.neighbours", 0),),
+            )
+    if "selected" in c.rule.settings and aggregation.selected + aggregation.byzantine > inputs:
         yield Reason(
             f"run.aggregation.selected is {aggregation.selected}, and of the {inputs} updates of the smallest round "
             f"{aggregation.byzantine} may be hostile",
