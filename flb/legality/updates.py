@@ -6,15 +6,11 @@ Each is a function from the choices of a spec to reasons. It asks what the chose
 
 from collections.abc import Callable, Iterator
 
+from flb.aggregation import bucketing, mixture
 from flb.capabilities import RuleCapabilities
 from flb.legality.choices import Choices, Reason, Repair
 from flb.legality.declarations import NONE
 from flb.legality.overflow import HEADROOM, largest_cap, largest_cohort, largest_sum
-
-LARGEST_BUCKET = 64
-"""Groups of so many updates and a smaller last one have a common denominator below 2^12."""
-LARGEST_MIXED = 8192
-"""Updates whose distances can be mixed in exact float64 products (`flb.aggregation.mixture`)."""
 
 
 def distances(c: Choices) -> Iterator[Reason]:
@@ -68,9 +64,9 @@ def adversary(c: Choices) -> Iterator[Reason]:
 def buckets(c: Choices) -> Iterator[Reason]:
     """Buckets hold 2 to 64 updates, so that their common denominator stays small, and belong to a mixing that has some."""
     aggregation = c.spec.aggregation
-    if c.in_buckets and not 2 <= aggregation.bucket <= LARGEST_BUCKET:
+    if c.in_buckets and not 2 <= aggregation.bucket <= bucketing.LARGEST:
         yield Reason(
-            f"mixing {aggregation.mixing} needs buckets of 2 to {LARGEST_BUCKET} updates, and run.aggregation.bucket is "
+            f"mixing {aggregation.mixing} needs buckets of 2 to {bucketing.LARGEST} updates, and run.aggregation.bucket is "
             f"{aggregation.bucket}",
             (Repair("aggregation.bucket", 2), Repair("aggregation.mixing", NONE)),
         )
@@ -85,7 +81,7 @@ def quorum(c: Choices) -> Iterator[Reason]:
     """The smallest round that is sealed, of min_nodes updates, must bear the hostile ones."""
     aggregation, rounds = c.spec.aggregation, c.spec.rounds
     size = aggregation.bucket if c.in_buckets else 1
-    if not c.rule.robust or (c.in_buckets and not 2 <= size <= LARGEST_BUCKET):
+    if not c.rule.robust or (c.in_buckets and not 2 <= size <= bucketing.LARGEST):
         return
     mixing_least = c.mixing.factor * aggregation.byzantine + c.mixing.offset if c.mixing.needs_distances else 0
     least = max(mixing_least, size * (c.rule.least(aggregation.byzantine) - 1) + 1)
@@ -143,11 +139,11 @@ def counts(c: Choices) -> Iterator[Reason]:
 def overflow(c: Choices) -> Iterator[Reason]:
     """No sum that the rule may form passes 63 bits."""
     largest, spec = largest_sum(c, c.spec.rounds.max_cohort), c.spec
-    if c.mixed and c.mixing.needs_distances and spec.rounds.max_cohort > LARGEST_MIXED:
+    if c.mixed and c.mixing.needs_distances and spec.rounds.max_cohort > mixture.LARGEST:
         yield Reason(
-            f"mixing {spec.aggregation.mixing} is exact for {LARGEST_MIXED} updates, and run.max_cohort is "
+            f"mixing {spec.aggregation.mixing} is exact for {mixture.LARGEST} updates, and run.max_cohort is "
             f"{spec.rounds.max_cohort}",
-            (Repair("rounds.max_cohort", LARGEST_MIXED), Repair("aggregation.mixing", NONE)),
+            (Repair("rounds.max_cohort", mixture.LARGEST), Repair("aggregation.mixing", NONE)),
         )
     if largest < HEADROOM:
         return
