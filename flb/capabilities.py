@@ -29,8 +29,8 @@ class RuleCapabilities:
     """An aggregation rule. `linear`: a weighted sum with weights that do not depend on the updates. `coordinates`: it
     looks at each coordinate alone; other rules that are not linear weigh whole updates. `robust`: it bears hostile
     updates, and so wants weights that nobody can claim. `selects`: its weights are 0 and 1, so that its sums are no
-    larger than those of equal weights. `factor`, `offset`: it needs at least factor·f + offset of
-    them."""
+    larger than those of equal weights. `factor`, `offset`: it needs at least factor·f + offset of them. `settings`: which
+    of `aggregation`'s numbers it reads, beside f."""
 
     linear: bool = False
     coordinates: bool = False
@@ -38,6 +38,7 @@ class RuleCapabilities:
     selects: bool = False
     factor: int = 2
     offset: int = 1
+    settings: tuple[str, ...] = ()
 
     @property
     def weighs(self) -> bool:
@@ -51,11 +52,13 @@ class RuleCapabilities:
 
 @dataclass(frozen=True, slots=True)
 class MixingCapabilities:
-    """What comes before a rule. `needs_distances`: it compares whole updates; else it averages buckets of them. `factor`, `offset` as for a rule."""
+    """What comes before a rule. `needs_distances`: it compares whole updates; else it averages buckets of them. `factor`,
+    `offset`, `settings` as for a rule."""
 
     needs_distances: bool
     factor: int = 2
     offset: int = 1
+    settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from flb.spec import RunSpec
 from flb.types import Step, TensorSpec
 from flb_aggregator.files import Files
 from flb_aggregator.reweigh import Counted
+from flb_aggregator.ring_blocks import altered
 from flb_aggregator.spans import PIECE
 
 RESTORE = "restore the blob from another copy"
@@ -99,7 +100,7 @@ class Round:
             if weight:
                 size = files.paths[file].stat().st_size
                 if size not in forms:
-                    raise CorruptStore(f"{files.paths[file]} was altered since it was admitted", RESTORE)
+                    raise altered(files, file)
                 self.updates.append(Update(file, *forms[size]))
         self.weights, self.denominator = [weight for weight in counted.weights if weight], counted.denominator
         ranks = [update.rank for update in self.updates]
@@ -158,9 +159,7 @@ class Round:
             try:
                 values = reader.values(self.files.source(update.file), tensor, start, part.size)
             except BadContainer as error:
-                raise CorruptStore(
-                    f"{self.files.paths[update.file]} was altered since it was admitted", RESTORE
-                ) from error
+                raise altered(self.files, update.file) from error
             round_to_ring(values, bits, out=part)
             part *= np.float32(2.0**-bits)
 

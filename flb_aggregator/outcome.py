@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flb import moments, payouts, records, scoring
-from flb.admission import rank_of_size
 from flb.errors import BadMessage, CorruptStore
 from flb.records import Closing, Record, Roll
 from flb.spec import RunSpec
@@ -39,7 +38,7 @@ def make(
 ) -> Roll:
     """Combine, publish, record; `previous` is the last sealed round's record, zero for none. `report` gets figures of the
     round that its making gave. Raises CorruptStore."""
-    inputs = inputs_of(spec, opening, closing, blobs)
+    inputs = inputs_of(closing, blobs)
     before = record_before(previous, blobs)
     left = left_by(before, blobs.path)
     standings = payouts.after(
@@ -110,16 +109,13 @@ def figures_of(
     spec: RunSpec, opening: Opening, closing: Closing, blobs: BlobStore, threads: int | None = None
 ) -> Mapping[str, float]:
     """What is known of a round only by another pass over its updates; empty where there is nothing. Raises CorruptStore."""
-    gap = measure_gap(spec, opening.step, blobs.path(opening.base), inputs_of(spec, opening, closing, blobs), threads)
+    gap = measure_gap(spec, opening.step, blobs.path(opening.base), inputs_of(closing, blobs), threads)
     return gap.figures if gap is not None else {}
 
 
-def inputs_of(spec: RunSpec, opening: Opening, closing: Closing, blobs: BlobStore) -> list[Input]:
+def inputs_of(closing: Closing, blobs: BlobStore) -> list[Input]:
     """The round's admitted updates, in order of node address."""
-    return [
-        Input(item.weight, blobs.path(item.manifest.digest), rank_of_size(spec, opening.step, item.manifest.size))
-        for item in closing.admitted
-    ]
+    return [Input(item.weight, blobs.path(item.manifest.digest)) for item in closing.admitted]
 
 
 def record_before(previous: Digest, blobs: BlobStore) -> Record | None:

@@ -33,11 +33,10 @@ COMBINE: dict[LoraMode, Combine] = {
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One admitted update: its weight, where its bytes are, and the rank it was trained at, 0 for the run's own."""
+    """One admitted update: its weight, and where its bytes are. Their number tells the rank it was trained at."""
 
     weight: int
     path: Path
-    rank: int = 0
 
 
 def combine(

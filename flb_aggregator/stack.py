@@ -31,9 +31,8 @@ from flb_aggregator.files import Files
 from flb_aggregator.in_order import in_order
 from flb_aggregator.moments import RunOptimizer
 from flb_aggregator.reweigh import Counted
+from flb_aggregator.ring_blocks import altered
 from flb_aggregator.spans import PIECE
-
-RESTORE = "restore the blob from another copy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,9 @@ def form_of_base(spec: RunSpec, files: Files) -> Form:
         with files.paths[0].open("rb") as base:
             return form_of(spec, base.read)
     except (OSError, BadContainer) as error:
-        raise CorruptStore(f"{files.paths[0]} is not an adapter of this run", RESTORE) from error
+        raise CorruptStore(
+            f"{files.paths[0]} is not an adapter of this run", "restore the blob from another copy"
+        ) from error
 
 
 def updates_of(spec: RunSpec, step: Step, weights: Sequence[int], files: Files) -> list[Update]:
@@ -115,7 +116,7 @@ def updates_of(spec: RunSpec, step: Step, weights: Sequence[int], files: Files) 
                     length = container.header_length(update.read(container.LENGTH_BYTES), layouts[rank].header_size)
                     node = container.decode_header(update.read(length)).metadata.get("node", "")
             except (OSError, BadContainer) as error:
-                raise CorruptStore(f"{path} was altered since it was admitted", RESTORE) from error
+                raise altered(files, file) from error
             found.append((node, Update(file, weight, rank, layouts[rank])))
     return [update for _, update in sorted(found, key=lambda pair: pair[0])]
 
@@ -222,7 +223,7 @@ class Stacker:
         try:
             values = reader.values(self.files.source(update.file), tensor, start, count)
         except BadContainer as error:
-            raise CorruptStore(f"{self.files.paths[update.file]} was altered since it was admitted", RESTORE) from error
+            raise altered(self.files, update.file) from error
         round_to_ring(values, self.spec.ring.fraction_bits, out=values)
         return values
 

@@ -16,7 +16,6 @@ from flb import audit, records
 from flb import events as chain
 from flb import spec as specs
 from flb.adapter_blob import form_of
-from flb.admission import rank_of_size
 from flb.audit import Finding
 from flb.errors import FLBError
 from flb.events import ChainEvent
@@ -212,10 +211,7 @@ def check_round(
         return record
     updates = [path for path in paths if path is not None]
     altered = list(check_updates(record.closing.admitted, updates, spec, opened.step, number))
-    inputs = [
-        Input(item.weight, path, rank_of_size(spec, opened.step, item.manifest.size))
-        for item, path in zip(record.closing.admitted, updates, strict=True)
-    ]
+    inputs = [Input(item.weight, path) for item, path in zip(record.closing.admitted, updates, strict=True)]
     if not bit_exact(spec):
         start = Start(domain.run, opened.step, opened.base, base, left)
         published = [fetch(digest) for digest in published_in(record)]

@@ -38,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = simulate_settings.read(arguments.config, arguments.set)
     nodes = simulate_settings.check(config)
     attackers = simulate_attack.attackers(arguments.attack, arguments.attackers, arguments.strength, nodes)
+    simulate_attack.check_mode(attackers, config.lora.mode)
     base_model.weight_files(require(config.model.model_path, "model.model_path", "name the folder of the base model"))
     dealt = simulate_data.deal(config, arguments.config.parent, nodes)
     folder = new_folder(arguments.out)

@@ -18,6 +18,7 @@ from flb.attacks import ATTACKS, Attack, Seen, Update, label_flip, named
 from flb.codec import CODINGS, Raw, dither
 from flb.delta import Float32, difference
 from flb.errors import ConfigError, Refused
+from flb.legality.declarations import DECLARED
 from flb.spec import RunSpec
 from flb.store import BlobStore
 from flb.types import Domain, Opening, Step, TensorSpec
@@ -66,7 +67,20 @@ def attackers(name: str | None, count: int | None, strength: float | None, nodes
         raise ConfigError(
             f"the attack {name} {what}", "leave --strength out, or give a number to an attack that has one"
         )
+    if attack.rescales and strength <= 0:
+        raise ConfigError(f"the attack {name} has the strength {strength:g}", "give a number above 0")
     return Attackers(name, wanted, strength)
+
+
+def check_mode(attackers: Attackers, mode: str) -> None:
+    """Raise Refused for an attack that a LoRA mode leaves no room to; a mode that is none is for others to refuse."""
+    attack, declared = attackers.attack, DECLARED.modes.get(mode)
+    if attack is not None and attack.rescales and declared is not None and not declared.both_factors:
+        fitting = " or ".join(word for word, found in DECLARED.modes.items() if found.both_factors)
+        raise Refused(
+            f"the attack {attackers.name} needs a step that sends both factors, and mode {mode} sends one",
+            f"set lora.mode to {fitting}, or choose another attack",
+        )
 
 
 def poisoned(examples: Sequence[Example]) -> tuple[Example, ...]:

@@ -24,7 +24,7 @@ from flb.aggregation import (
 )
 from flb.aggregation.gram import squared_distances, with_origin
 from flb.aggregation.mixture import Mixture
-from flb.aggregation.weighing import COEFFICIENT_BITS, Weighing
+from flb.aggregation.weighing import Weighing
 from flb.capabilities import RuleCapabilities
 from flb.delta import Float64, Int64
 from flb.errors import Refused
@@ -79,17 +79,6 @@ def check(aggregation: AggregationSpec, count: int) -> None:
             f"{name} with {aggregation.byzantine} wrong updates needs at least {least} updates, there are {count}",
             "lower run.aggregation.byzantine, or raise run.min_nodes",
         )
-
-
-def largest_total(aggregation: AggregationSpec, count: int, weight_cap: int) -> int:
-    """The most that the weights of `count` updates add up to; times value_bound · 2^F it must stay below 2^63."""
-    declared, mixed = capabilities(aggregation), count
-    total = count * (1 if aggregation.weights == "equal" else weight_cap)
-    if not (declared.linear or declared.coordinates) and not declared.selects:
-        total = max((1 << COEFFICIENT_BITS) + count, total)
-    if aggregation.mixing == "bucketing":
-        mixed = aggregation.bucket * max(1, aggregation.bucket - 1)
-    return total * mixed if aggregation.mixing != "none" else total
 
 
 def mixture(aggregation: AggregationSpec, squared: Int64 | None, count: int, salt: bytes, step: Step) -> Mixture | None:

@@ -31,11 +31,13 @@ class Seen:
 @dataclass(frozen=True, slots=True)
 class Attack:
     """One attack. `sends` makes the update that goes out, None where only the data are poisoned; `strength` is the
-    default of its one number, None where it has none; `omniscient` ones need the honest updates."""
+    default of its one number, None where it has none; `omniscient` ones need the honest updates. `rescales`: one factor
+    against the other, so it needs a step that sends both, and a strength above 0."""
 
     sends: Callable[[Seen, float], dict[str, Float32]] | None
     strength: float | None = None
     omniscient: bool = False
+    rescales: bool = False
 
 
 ATTACKS: dict[str, Attack] = {
@@ -44,7 +46,7 @@ ATTACKS: dict[str, Attack] = {
     "alie": Attack(lambda seen, by: alie.attack(seen.honest, by), 1.5, omniscient=True),
     "ipm": Attack(lambda seen, by: ipm.attack(seen.honest, by), 0.5, omniscient=True),
     "mimic": Attack(lambda seen, by: mimic.attack(seen.honest, int(by)), 0.0, omniscient=True),
-    "gauge": Attack(lambda seen, by: gauge.attack(seen.base, seen.own, by), 16.0),
+    "gauge": Attack(lambda seen, by: gauge.attack(seen.base, seen.own, by), 16.0, rescales=True),
     "nan": Attack(lambda seen, by: nan.attack(seen.own)),
     "label-flip": Attack(None),
 }

@@ -7,21 +7,20 @@ whole updates by round(c · 2^20) where the coefficients c add up to 1 at most. 
 rows add up to its denominator: n at most for neighbours, s · (s - 1) for buckets of s and a last one of fewer.
 """
 
+from flb.aggregation.weighing import COEFFICIENT_BITS
 from flb.legality.choices import Choices
 
 HEADROOM = 1 << 63
 """Sums stay below it."""
 COHORTS = 1 << 32
 """No cohort is larger."""
-UNIT = 1 << 20
-"""The integer weight that stands for a coefficient of 1."""
 
 
 def weight_total(c: Choices, nodes: int, cap: int | None = None) -> int:
     """Largest Σ |w| over `nodes` updates; `cap` overrides the spec's weight cap."""
     counted = nodes * ((cap or c.spec.ring.weight_cap) if c.spec.aggregation.weights == "examples" else 1)
     if c.rule.weighs and not c.rule.selects:
-        counted = max(counted, UNIT + nodes)
+        counted = max(counted, (1 << COEFFICIENT_BITS) + nodes)
     return counted * (mixed_total(c, nodes) if c.mixed else 1)
 
 

@@ -4,16 +4,13 @@
 Each is a function from the choices of a spec to reasons. It asks what the chosen algorithms declare, never which they are.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+from flb.aggregation import bucketing, mixture
+from flb.capabilities import RuleCapabilities
 from flb.legality.choices import Choices, Reason, Repair
 from flb.legality.declarations import NONE
 from flb.legality.overflow import HEADROOM, largest_cap, largest_cohort, largest_sum
-
-LARGEST_BUCKET = 64
-"""Groups of so many updates and a smaller last one have a common denominator below 2^12."""
-LARGEST_MIXED = 8192
-"""Updates whose distances can be mixed in exact float64 products (`flb.aggregation.mixture`)."""
 
 
 def distances(c: Choices) -> Iterator[Reason]:
@@ -67,9 +64,9 @@ def adversary(c: Choices) -> Iterator[Reason]:
 def buckets(c: Choices) -> Iterator[Reason]:
     """Buckets hold 2 to 64 updates, so that their common denominator stays small, and belong to a mixing that has some."""
     aggregation = c.spec.aggregation
-    if c.in_buckets and not 2 <= aggregation.bucket <= LARGEST_BUCKET:
+    if c.in_buckets and not 2 <= aggregation.bucket <= bucketing.LARGEST:
         yield Reason(
-            f"mixing {aggregation.mixing} needs buckets of 2 to {LARGEST_BUCKET} updates, and run.aggregation.bucket is "
+            f"mixing {aggregation.mixing} needs buckets of 2 to {bucketing.LARGEST} updates, and run.aggregation.bucket is "
             f"{aggregation.bucket}",
             (Repair("aggregation.bucket", 2), Repair("aggregation.mixing", NONE)),
         )
@@ -84,7 +81,7 @@ def quorum(c: Choices) -> Iterator[Reason]:
     """The smallest round that is sealed, of min_nodes updates, must bear the hostile ones."""
     aggregation, rounds = c.spec.aggregation, c.spec.rounds
     size = aggregation.bucket if c.in_buckets else 1
-    if not c.rule.robust or (c.in_buckets and not 2 <= size <= LARGEST_BUCKET):
+    if not c.rule.robust or (c.in_buckets and not 2 <= size <= bucketing.LARGEST):
         return
     mixing_least = c.mixing.factor * aggregation.byzantine + c.mixing.offset if c.mixing.needs_distances else 0
     least = max(mixing_least, size * (c.rule.least(aggregation.byzantine) - 1) + 1)
@@ -102,14 +99,36 @@ def quorum(c: Choices) -> Iterator[Reason]:
     )
 
 
+def reading(name: str) -> Callable[[RuleCapabilities], bool]:
+    """Whether a rule reads this number."""
+    return lambda rule: name in rule.settings
+
+
+def unread(c: Choices) -> Iterator[Reason]:
+    """A number that neither rule nor mixing reads would promise what does not happen."""
+    aggregation = c.spec.aggregation
+    for name in ("neighbours", "selected", "iterations", "radius"):
+        if getattr(aggregation, name) and name not in c.rule.settings + c.mixing.settings:
+            yield Reason(
+                f"run.aggregation.{name} is {getattr(aggregation, name):g}, and the rule {aggregation.rule} does not read it",
+                (Repair(f"aggregation.{name}", 0), *c.rules(reading(name))),
+            )
+
+
 def counts(c: Choices) -> Iterator[Reason]:
-    """What a rule compares and selects must be there in the smallest round: neighbours beside the update itself, and
-    selected updates beside the hostile ones."""
+    """What a rule compares and selects must be there in the smallest round without a hostile one: neighbours beside the
+    update itself, which a mixing counts among them, and selected updates."""
     aggregation, inputs = c.spec.aggregation, c.inputs
-    if aggregation.neighbours >= inputs:
-        what = f"run.aggregation.neighbours is {aggregation.neighbours}, and the smallest round has {inputs} updates"
-        yield Reason(what, (Repair("aggregation.neighbours", 0),))
-    if aggregation.selected and aggregation.selected + aggregation.byzantine > inputs:
+    if aggregation.neighbours:
+        ours = [inputs - 1] * ("neighbours" in c.rule.settings) + [inputs] * ("neighbours" in c.mixing.settings)
+        most = min(ours, default=aggregation.neighbours + aggregation.byzantine) - aggregation.byzantine
+        if aggregation.neighbours > most:
+            yield Reason(
+                f"run.aggregation.neighbours is {aggregation.neighbours}, and an honest one of the {inputs} updates of the "
+                f"smallest round, {aggregation.byzantine} of them hostile, has {max(most, 0)} honest ones near it",
+                (Repair("aggregation.neighbours", 0),),
+            )
+    if "selected" in c.rule.settings and aggregation.selected + aggregation.byzantine > inputs:
         yield Reason(
             f"run.aggregation.selected is {aggregation.selected}, and of the {inputs} updates of the smallest round "
             f"{aggregation.byzantine} may be hostile",
@@ -120,11 +139,11 @@ def counts(c: Choices) -> Iterator[Reason]:
 def overflow(c: Choices) -> Iterator[Reason]:
     """No sum that the rule may form passes 63 bits."""
     largest, spec = largest_sum(c, c.spec.rounds.max_cohort), c.spec
-    if c.mixed and c.mixing.needs_distances and spec.rounds.max_cohort > LARGEST_MIXED:
+    if c.mixed and c.mixing.needs_distances and spec.rounds.max_cohort > mixture.LARGEST:
         yield Reason(
-            f"mixing {spec.aggregation.mixing} is exact for {LARGEST_MIXED} updates, and run.max_cohort is "
+            f"mixing {spec.aggregation.mixing} is exact for {mixture.LARGEST} updates, and run.max_cohort is "
             f"{spec.rounds.max_cohort}",
-            (Repair("rounds.max_cohort", LARGEST_MIXED), Repair("aggregation.mixing", NONE)),
+            (Repair("rounds.max_cohort", mixture.LARGEST), Repair("aggregation.mixing", NONE)),
         )
     if largest < HEADROOM:
         return

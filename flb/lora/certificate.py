@@ -4,7 +4,8 @@
 With T = ‖W*‖², S its singular values and E² = ‖W* − B'A'‖², all from Gram matrices, (B', A') is accepted if
 E² ≤ (1 + 1e-4)·(T − Σ_{j≤m} S_j²) + 1e-10·T. The product alone would leave the basis free, and huge factors that cancel
 could hide an error in rounding. So the factors must be balanced too: ‖B'‖² and ‖A'‖² are at most Σ S, which no other
-pair with this product goes below; and unless the run aligns its adapters they are in the order of S.
+pair with this product goes below; and they are in the order of S, or where the run aligns its adapters in the basis nearest
+to the adapter before.
 """
 
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from flb.lora import gram, product
 TAIL_TOLERANCE, WHOLE_TOLERANCE = 1e-4, 1e-10
 BALANCE_TOLERANCE = 1e-3
 """Of Σ S, for the square norm of a factor or of one direction of it."""
+BASIS_TOLERANCE = 1e-6
+"""Of Σ σ(M) in `_nearest`; a turn by θ costs about θ²/2 of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ def check(
 
     `left` and `right` are the Gram matrices of [L B'] and [R; A']. `spare` has for each direction the square norm of A
     in adapter 0, which directions beyond the rank may hold; none where they hold zeros. `ordered` asks for the order
-    of singular values.
+    of singular values, otherwise for the basis nearest to the first `r` directions, those of the adapter before.
     """
     inner = coefficients.shape[0]
     own, published = slice(0, inner), slice(inner, inner + r)
@@ -66,8 +69,19 @@ def check(
         error=gram.square(difference, left, right),
         whole=gram.square(coefficients, left[own, own], right[own, own]),
         tail=cut.tail,
-        balanced=_balanced(b, wanted, ordered) and _balanced(a, np.where(idle, unused, wanted), ordered),
+        balanced=_balanced(b, wanted, ordered)
+        and _balanced(a, np.where(idle, unused, wanted), ordered)
+        and (ordered or _nearest(left[published, :r] + right[published, :r])),
     )
+
+
+def _nearest(cross: Float64) -> bool:
+    """Whether no turn brings B', A' nearer to B, A: M = B'ᵀB + A'Aᵀ has tr M = Σ σ(M) then, and less in any other basis
+    (`flb.lora.procrustes`)."""
+    if not np.isfinite(cross).all():
+        return False
+    most = float(np.linalg.svd(cross, compute_uv=False).sum())
+    return float(np.trace(cross)) >= (1.0 - BASIS_TOLERANCE) * most
 
 
 def _balanced(squares: Float64, wanted: Float64, ordered: bool) -> bool:

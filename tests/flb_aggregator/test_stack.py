@@ -68,9 +68,14 @@ def update(spec: RunSpec, step: int, member: Member, base: Digest, rank: int) ->
 def inputs(spec: RunSpec, step: int, base: Digest, folder: Path) -> list[Input]:
     """One update of each rank, the largest first."""
     return [
-        Input(weight, write_blob(folder, update(spec, step, member, base, rank)), rank)
+        Input(weight, write_blob(folder, update(spec, step, member, base, rank)))
         for member, rank, weight in zip(members(3), RANKS[::-1], WEIGHTS, strict=True)
     ]
+
+
+def rank_of(spec: RunSpec, item: Input) -> int:
+    """The rank that an update was trained at."""
+    return rank_of_size(spec, Step(1), item.path.stat().st_size)
 
 
 def made(spec: RunSpec, step: int, base: Path, items: Sequence[Input], threads: int = 1) -> bytes:
@@ -91,7 +96,7 @@ def rounds(spec: RunSpec, tmp_path: Path) -> tuple[bytes, bytes, list[Input], li
 
 def trained(spec: RunSpec, step: int, item: Input) -> Arrays:
     """What the node of an update had trained: its fresh start and the update, in float64."""
-    layout, raw = layout_of(spec, Step(step), item.rank), item.path.read_bytes()
+    layout, raw = layout_of(spec, Step(step), rank_of(spec, item)), item.path.read_bytes()
     found = {}
     for tensor, entries in zip(layout.tensors, layout.parts, strict=True):
         data = raw[layout.header_size :]
@@ -136,13 +141,13 @@ def test_combine__every_value__is_one_rounding_of_the_exact_one(tmp_path: Path) 
         own = trained(spec, 1, item)
         for name, value in own.items():
             if name.endswith("_A.weight"):
-                assert np.array_equal(adapter[name][column : column + item.rank], value.astype("f4"))
+                assert np.array_equal(adapter[name][column : column + rank_of(spec, item)], value.astype("f4"))
             else:
-                columns = adapter[name][:, column : column + item.rank]
-                for at in ((0, 0), (31, item.rank - 1), (value.shape[0] - 1, 0)):
+                columns = adapter[name][:, column : column + rank_of(spec, item)]
+                for at in ((0, 0), (31, rank_of(spec, item) - 1), (value.shape[0] - 1, 0)):
                     whole = int(Fraction(float(value[at])) * 2**32) * item.weight
                     assert columns[at] == np.float32(float(whole) / float(total) * 2.0**-32 * 0.5)
-        column += item.rank
+        column += rank_of(spec, item)
     assert column == sum(RANKS)
 
 

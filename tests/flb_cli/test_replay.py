@@ -147,6 +147,25 @@ def test_replay__record_with_standings_of_its_own__names_the_node(served: Served
     assert [line["scored"] for line in report.rounds] == [True, False]
 
 
+def test_replay__record_with_an_update_of_no_rank_s_size__names_the_node(served: Served) -> None:
+    """A lying aggregator may name anything in a record: it is a finding, not the end of the verification."""
+    made = record(served, 2)
+    first, *others = made.closing.admitted
+    lied = dataclasses.replace(first, manifest=dataclasses.replace(first.manifest, size=first.manifest.size + 1))
+    closing = dataclasses.replace(made.closing, admitted=(lied, *others))
+    digest = served.daemon.blobs.put(records.encode(dataclasses.replace(made, closing=closing)))
+    told = [
+        dataclasses.replace(event, record_digest=digest)
+        if isinstance(event, chain.ChainRoundRolled) and event.round == 2
+        else event
+        for event in served.registry.events
+    ]
+    blobs = served.daemon.blobs
+    report = replay(told, DOMAIN, lambda wanted: blobs.path(wanted) if blobs.has(wanted) else None)
+    assert report.verdict == "fail"
+    assert (2, first.manifest.node) in [(finding.round, finding.node) for finding in report.findings]
+
+
 def test_replay__record_before_cannot_be_seen__leaves_scores_unchecked(served: Served) -> None:
     hidden = served.daemon.view.rolls[0].record_digest
     report = replayed(served, frozenset({hidden}))

@@ -99,6 +99,8 @@ def test_simulate__attacked__verifies_and_says_so(
         (["--set", "num_clients=13"], "refused", "12 records do not reach 13 nodes"),
         (["--attack", "krum"], "refused", "the attack 'krum' is unknown"),
         (["--attack", "alie", "--attackers", "3"], "config", "--attackers is 3, and the run has 3 nodes"),
+        (["--attack", "gauge", "--set", "lora.mode=alternate"], "refused", "mode alternate sends one"),
+        (["--attack", "gauge", "--strength", "0"], "config", "the attack gauge has the strength 0"),
         (["--set", "chain_record=true"], "config", "records on no chain"),
         (["--set", "partition.way=by_column", "--set", "partition.column=topic", "--set", "num_clients=4"],
          "refused", "3 values, too few for 4 nodes"),

@@ -133,6 +133,8 @@ def test_attackers__given__are_the_last_nodes() -> None:
         ("label-flip", 1, 2.0, ConfigError, "the attack label-flip has no strength"),
         ("alie", 1, float("nan"), ConfigError, "the attack alie has the strength nan"),
         ("alie", 1, float("inf"), ConfigError, "the attack alie has the strength inf"),
+        ("gauge", 1, 0.0, ConfigError, "the attack gauge has the strength 0"),
+        ("gauge", 1, -2.0, ConfigError, "the attack gauge has the strength -2"),
         (None, 1, None, ConfigError, "--attackers and --strength say nothing without an attack"),
         (None, None, 2.0, ConfigError, "--attackers and --strength say nothing without an attack"),
     ],

@@ -90,7 +90,7 @@ class Federation:
         dense = products(seen["trained"])
         for path, frozen in products(seen["frozen"]).items():
             dense[path] = dense[path] + frozen
-        return Input(weight, sealed.path, rank), dense
+        return Input(weight, sealed.path), dense
 
     def round(self) -> Dense:
         """One round; the weighted mean of what the nodes' models had come to."""

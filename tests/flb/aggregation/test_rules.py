@@ -10,11 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flb.aggregation import rules
-from flb.aggregation.gram import squared_distances
-from flb.aggregation.weighing import Weighing
 from flb.errors import Refused
 from flb.spec_sections import AGGREGATION_RULES, MIXINGS, AggregationSpec
-from flb.types import Step
 from tests.rules import SCALE, applied, gram_of, honest, integer_vectors
 
 pytestmark = pytest.mark.unit
@@ -146,25 +143,6 @@ def test_check__a_group_size_that_is_none__is_refused(bucket: int) -> None:
 def test_check__no_updates__are_refused() -> None:
     with pytest.raises(Refused, match="at least 1 updates, there are 0"):
         rules.check(AggregationSpec(), 0)
-
-
-@pytest.mark.parametrize("mixing", MIXINGS)
-@pytest.mark.parametrize("rule", ["mean", *ROBUST])
-@pytest.mark.parametrize("count", [13, 40])
-def test_largest_total__any_round__adds_up_to_no_more(rule: str, mixing: str, count: int) -> None:
-    spec = spec_of(rule, 2, mixing)
-    vectors = integer_vectors(honest(2, count))
-    mixed = rules.mixture(spec, squared_distances(gram_of(vectors)), count, bytes(32), Step(1))
-    if rules.capabilities(spec).coordinates:
-        first, last = rules.ranks(spec, count if mixed is None else len(mixed.matrix))
-        found = Weighing((), (last - first) * (1 if mixed is None else mixed.denominator))
-    else:
-        found = rules.weigh(spec, gram_of(vectors), [1] * count, mixed)
-    assert max(sum(found.weights), found.denominator) <= rules.largest_total(spec, count, 1)
-
-
-def test_largest_total__examples__counts_the_cap() -> None:
-    assert rules.largest_total(AggregationSpec(), 4096, 65536) == 2**28
 
 
 def test_weigh__weights_of_zero__are_refused() -> None:

@@ -34,6 +34,22 @@ def test_check__aligned__is_accepted_without_order_alone() -> None:
     assert not judged(made, b, a).accepted
 
 
+@pytest.mark.parametrize("turn", ["order of S", "swapped", "by a hundredth"])
+def test_check__aligned__another_basis_of_the_product__is_refused(turn: str) -> None:
+    made = cohort()
+    b, a, _ = made.combined()
+    near_b, near_a = procrustes.align(b, a, made.b, made.a)
+    match turn:
+        case "swapped":
+            b, a = near_b[:, ::-1], near_a[::-1]
+        case "by a hundredth":
+            rotation = np.eye(made.r)
+            rotation[:2, :2] = [[np.cos(0.01), -np.sin(0.01)], [np.sin(0.01), np.cos(0.01)]]
+            b, a = near_b @ rotation, rotation.T @ near_a
+    assert np.allclose(b @ a, near_b @ near_a, rtol=0, atol=1e-12)
+    assert not judged(made, b, a, ordered=False).accepted
+
+
 def test_check__mean_of_factors__is_refused() -> None:
     made = cohort(drift=1.0)
     b = made.b + sum(p[0] * part for p, part in zip(made.taken, made.db, strict=True))
