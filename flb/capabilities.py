@@ -30,7 +30,7 @@ class RuleCapabilities:
     looks at each coordinate alone; other rules that are not linear weigh whole updates. `robust`: it bears hostile
     updates, and so wants weights that nobody can claim. `selects`: its weights are 0 and 1, so that its sums are no
     larger than those of equal weights. `factor`, `offset`: it needs at least factor·f + offset of
-    them."""
+    them. `settings`: which of the settings that only some rules have it reads."""
 
     linear: bool = False
     coordinates: bool = False
@@ -38,6 +38,7 @@ class RuleCapabilities:
     selects: bool = False
     factor: int = 2
     offset: int = 1
+    settings: tuple[str, ...] = ()
 
     @property
     def weighs(self) -> bool:
@@ -51,18 +52,22 @@ class RuleCapabilities:
 
 @dataclass(frozen=True, slots=True)
 class MixingCapabilities:
-    """What comes before a rule. `needs_distances`: it compares whole updates; else it averages buckets of them. `factor`, `offset` as for a rule."""
+    """What comes before a rule. `needs_distances`: it compares whole updates; else it averages buckets of them. `factor`, `offset`,
+    `settings` as for a rule."""
 
     needs_distances: bool
     factor: int = 2
     offset: int = 1
+    settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class OptimizerCapabilities:
-    """A server optimizer. `moments`: arrays of the adapter's size that it keeps; they need factors whose basis stays."""
+    """A server optimizer. `moments`: arrays of the adapter's size that it keeps; they need factors whose basis stays.
+    `adaptive`: it divides by the root of one of them, so that its step is about as large as its learning rate."""
 
     moments: int
+    adaptive: bool = False
 
 
 @dataclass(frozen=True, slots=True)

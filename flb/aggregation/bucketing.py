@@ -14,7 +14,7 @@ from flb.aggregation.mixture import Mixture
 from flb.capabilities import MixingCapabilities
 from flb.types import Step
 
-CAPABILITIES = MixingCapabilities(needs_distances=False)
+CAPABILITIES = MixingCapabilities(needs_distances=False, settings=("bucket",))
 
 LARGEST = 64
 """The largest group: with any last group the denominator stays within `mixture.LARGEST`."""

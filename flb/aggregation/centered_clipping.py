@@ -14,7 +14,7 @@ from flb.aggregation.weighing import Weighing, of_coefficients
 from flb.capabilities import RuleCapabilities
 from flb.delta import Float64
 
-CAPABILITIES = RuleCapabilities()
+CAPABILITIES = RuleCapabilities(settings=("iterations", "radius"))
 
 ITERATIONS = 3
 """Steps where the spec says 0."""

@@ -13,7 +13,7 @@ from flb.aggregation.weighing import Weighing, of_coefficients
 from flb.capabilities import RuleCapabilities
 from flb.delta import Float64
 
-CAPABILITIES = RuleCapabilities()
+CAPABILITIES = RuleCapabilities(settings=("iterations",))
 
 ITERATIONS = 32
 """Steps where the spec says 0; each costs n² operations, whatever the adapter's size."""

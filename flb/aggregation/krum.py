@@ -12,7 +12,7 @@ from flb.aggregation.weighing import Weighing, of_selection
 from flb.capabilities import RuleCapabilities
 from flb.delta import Float64
 
-CAPABILITIES = RuleCapabilities(offset=3, selects=True)
+CAPABILITIES = RuleCapabilities(offset=3, selects=True, settings=("neighbours",))
 
 
 def neighbour_count(count: int, byzantine: int, neighbours: int = 0) -> int:

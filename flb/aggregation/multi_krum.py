@@ -10,7 +10,7 @@ from flb.aggregation.weighing import Weighing, of_selection
 from flb.capabilities import RuleCapabilities
 from flb.delta import Float64
 
-CAPABILITIES = RuleCapabilities(offset=3, selects=True)
+CAPABILITIES = RuleCapabilities(offset=3, selects=True, settings=("neighbours", "selected"))
 
 
 def weigh(squared: Float64, byzantine: int, neighbours: int = 0, selected: int = 0) -> Weighing:

@@ -11,7 +11,7 @@ from flb.aggregation.mixture import Mixture
 from flb.capabilities import MixingCapabilities
 from flb.delta import Int64
 
-CAPABILITIES = MixingCapabilities(needs_distances=True)
+CAPABILITIES = MixingCapabilities(needs_distances=True, settings=("neighbours",))
 
 
 def mixture(squared: Int64, byzantine: int, neighbours: int = 0) -> Mixture:

@@ -14,7 +14,7 @@ from flb.aggregation.weighing import COEFFICIENT_BITS, Weighing, integers
 from flb.capabilities import RuleCapabilities
 from flb.delta import Float64
 
-CAPABILITIES = RuleCapabilities()
+CAPABILITIES = RuleCapabilities(settings=("radius",))
 
 
 RADIUS = 1.0

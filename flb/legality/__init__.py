@@ -27,18 +27,29 @@ from flb.legality.modes import (
     residual,
     whole_steps,
 )
-from flb.legality.updates import adversary, buckets, counts, distances, overflow, privacy, quorum, weights
+from flb.legality.updates import (
+    adversary,
+    buckets,
+    counts,
+    distances,
+    overflow,
+    privacy,
+    quorum,
+    rule_settings,
+    weights,
+)
 from flb.spec_sections import RunSpec
 
 Rule = Callable[[Choices], Iterator[Reason]]
 LEGALITY_RULES: tuple[Rule, ...] = (
-    ranks, chart, distances, adversary, weights, buckets, quorum, counts, product_settings, moments, carried, residual,
+    ranks, chart, distances, adversary, weights, buckets, rule_settings, quorum, counts, product_settings, moments, carried, residual,
     directions, whole_steps, growth, down, overflow, privacy,
 )  # fmt: skip
 """Each asks one question of the choices; in the order in which reasons are given. Their names are the reasons' codes."""
 COSTS = {
     "training.optimizer_state": 1,
     "down": 1, "lora.align": 1, "lora.energy": 1, "aggregation.weights": 1, "aggregation.bucket": 1, "lora.max_rank": 1,
+    "aggregation.neighbours": 1, "aggregation.selected": 1, "aggregation.iterations": 1, "aggregation.radius": 1,
     "server_optimizer.learning_rate": 1,
     "ring.weight_cap": 2, "rounds.max_cohort": 2, "rounds.min_nodes": 2, "rounds.steps": 2, "server_optimizer.name": 3,
     "lora.residual_rank": 3, "aggregation.mixing": 3, "lora.mode": 4, "lora.ranks": 5, "aggregation.rule": 20,

@@ -80,6 +80,25 @@ def buckets(c: Choices) -> Iterator[Reason]:
         )
 
 
+def rule_settings(c: Choices) -> Iterator[Reason]:
+    """`neighbours`, `selected`, `iterations` and `radius` belong to the rules and mixings that read them."""
+    aggregation = c.spec.aggregation
+    for name, off in (("neighbours", 0), ("selected", 0), ("iterations", 0), ("radius", 0.0)):
+        value = getattr(aggregation, name)
+        if value and name not in c.rule.settings + c.mixing.settings:
+            readers = [word for word, rule in c.declarations.rules.items() if name in rule.settings]
+            mixings = [word for word, mixing in c.declarations.mixings.items() if name in mixing.settings]
+            mixed = f" and mixing {aggregation.mixing}" if c.mixed else ""
+            yield Reason(
+                f"run.aggregation.{name} is {value:g}, and the rule {aggregation.rule}{mixed} has no use for it",
+                (
+                    Repair(f"aggregation.{name}", off),
+                    *(Repair("aggregation.rule", word) for word in readers),
+                    *(Repair("aggregation.mixing", word) for word in mixings),
+                ),
+            )
+
+
 def quorum(c: Choices) -> Iterator[Reason]:
     """The smallest round that is sealed, of min_nodes updates, must bear the hostile ones."""
     aggregation, rounds = c.spec.aggregation, c.spec.rounds
@@ -106,10 +125,11 @@ def counts(c: Choices) -> Iterator[Reason]:
     """What a rule compares and selects must be there in the smallest round: neighbours beside the update itself, and
     selected updates beside the hostile ones."""
     aggregation, inputs = c.spec.aggregation, c.inputs
-    if aggregation.neighbours >= inputs:
+    read = c.rule.settings + c.mixing.settings
+    if "neighbours" in read and aggregation.neighbours >= inputs:
         what = f"run.aggregation.neighbours is {aggregation.neighbours}, and the smallest round has {inputs} updates"
         yield Reason(what, (Repair("aggregation.neighbours", 0),))
-    if aggregation.selected and aggregation.selected + aggregation.byzantine > inputs:
+    if "selected" in read and aggregation.selected and aggregation.selected + aggregation.byzantine > inputs:
         yield Reason(
             f"run.aggregation.selected is {aggregation.selected}, and of the {inputs} updates of the smallest round "
             f"{aggregation.byzantine} may be hostile",
