@@ -63,9 +63,11 @@ class MixingCapabilities:
 
 @dataclass(frozen=True, slots=True)
 class OptimizerCapabilities:
-    """A server optimizer. `moments`: arrays of the adapter's size that it keeps; they need factors whose basis stays."""
+    """A server optimizer. `moments`: arrays of the adapter's size that it keeps; they need factors whose basis stays.
+    `adaptive`: it divides by the root of one of them, so that its step is about as large as its learning rate."""
 
     moments: int
+    adaptive: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     from flb import keystore
     from flb.chain.rpc import connect
     from flb.config_file import load
+    from flb.legality.cautions import cautions, in_words
     from flb_cli.account import open_key
     from flb_cli.sending import sending
 
@@ -72,6 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     aggregator = keystore.stored_address(
         require(config.server.keystore, "server.keystore", "make one with flb account new")
     )
+    for caution in cautions(draft_spec(config)):
+        print(in_words(caution), file=sys.stderr)
     with sending(connect(config.chain.rpc), owner) as sender:
         deployed = deploy(config, owner, aggregator, test_token=arguments.test_token, outbox=sender.outbox)
     address = "0x" + deployed.run.hex()

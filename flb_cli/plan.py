@@ -48,10 +48,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def plan(config: "Config", nodes: int | None, mbit: float) -> dict[str, Any]:
-    """The plan as JSON: `legal`, `reasons`, and what a legal run costs. Raises Refused for values that no run can have:
+    """The plan as JSON: `legal`, `reasons`, `warnings` of a legal run, and what a legal run costs. Raises Refused for values that no run can have:
     target modules and ranks that the base model has not, a number of nodes that makes no round."""
     from flb import legality
     from flb.forecast import forecast
+    from flb.legality.cautions import cautions
     from flb_cli import deploy, privacy_report
 
     spec = deploy.draft_spec(config)
@@ -60,11 +61,12 @@ def plan(config: "Config", nodes: int | None, mbit: float) -> dict[str, Any]:
         listed = [{"code": reason.code, "what": reason.what, "remedy": reason.remedy} for reason in found]
         changes = legality.nearest(spec) or ()
         return {"legal": False, "reasons": listed, "nearest": [change.words for change in changes]}
+    warned = [{"code": one.code, "what": one.what, "remedy": one.remedy} for one in cautions(spec)]
     made = forecast(spec, spec.rounds.min_nodes if nodes is None else nodes, mbit)
     privacy = privacy_report.told(spec, made.cohort, spec.rounds.steps)
     return {
-        "legal": True, "reasons": [], **costs(made), "rounds": spec.rounds.steps, "mbit": mbit, "privacy": privacy,
-        "model": MODEL,
+        "legal": True, "reasons": [], "warnings": warned, **costs(made), "rounds": spec.rounds.steps, "mbit": mbit,
+        "privacy": privacy, "model": MODEL,
     }  # fmt: skip
 
 
@@ -126,4 +128,5 @@ def in_words(result: dict[str, Any]) -> str:
         "the run": f"{result['rounds']:,} rounds, {total['seconds']:,.1f} s; {everybody}",
     }
     lines = [f"{name:13}{text}" for name, text in rows.items()]
-    return "\n".join([*lines, result["model"]])
+    warned = [f"warning: {one['what']}: {one['remedy']}" for one in result["warnings"]]
+    return "\n".join([*warned, *lines, result["model"]])

@@ -31,8 +31,12 @@ class Optimizer:
     every other moment starts at 0."""
 
     capabilities: OptimizerCapabilities
-    adaptive: bool
     step: Step
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether it divides by the root of v."""
+        return self.capabilities.adaptive
 
     @property
     def moments(self) -> int:
@@ -47,12 +51,12 @@ class Optimizer:
 
 
 OPTIMIZERS: dict[str, Optimizer] = {
-    "sgd": Optimizer(sgd.CAPABILITIES, False, sgd.step),
-    "momentum": Optimizer(momentum.CAPABILITIES, False, momentum.step),
-    "nesterov": Optimizer(nesterov.CAPABILITIES, False, nesterov.step),
-    "adagrad": Optimizer(adagrad.CAPABILITIES, True, adagrad.step),
-    "adam": Optimizer(adam.CAPABILITIES, True, adam.step),
-    "yogi": Optimizer(yogi.CAPABILITIES, True, yogi.step),
+    "sgd": Optimizer(sgd.CAPABILITIES, sgd.step),
+    "momentum": Optimizer(momentum.CAPABILITIES, momentum.step),
+    "nesterov": Optimizer(nesterov.CAPABILITIES, nesterov.step),
+    "adagrad": Optimizer(adagrad.CAPABILITIES, adagrad.step),
+    "adam": Optimizer(adam.CAPABILITIES, adam.step),
+    "yogi": Optimizer(yogi.CAPABILITIES, yogi.step),
 }
 """Every server optimizer that a run spec may name."""
 

@@ -13,7 +13,7 @@ from flb.delta import Float64
 from flb.server_optimizer.adaptive import divided
 from flb.server_optimizer.constants import Constants
 
-CAPABILITIES = OptimizerCapabilities(moments=1)
+CAPABILITIES = OptimizerCapabilities(moments=1, adaptive=True)
 
 
 def step(mean: Float64, moments: Float64, constants: Constants) -> Float64:

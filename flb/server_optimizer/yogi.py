@@ -14,7 +14,7 @@ from flb.delta import Float64
 from flb.server_optimizer.adaptive import average, divided
 from flb.server_optimizer.constants import Constants
 
-CAPABILITIES = OptimizerCapabilities(moments=2)
+CAPABILITIES = OptimizerCapabilities(moments=2, adaptive=True)
 
 
 def step(mean: Float64, moments: Float64, constants: Constants) -> Float64:

@@ -13,9 +13,10 @@ import torch
 from flb.errors import BadMessage, DatasetError, WrongBaseModel
 from flb_cli.main import main
 from flb_cli.model_chat import Conversation, load
+from flb_cli.model_merge import merge
 from flb_node import tokens
 from tests import tiny_model
-from tests.flb_cli.test_model_merge import make_adapter
+from tests.flb_cli.test_model_merge import make_adapter, make_stack
 
 pytestmark = pytest.mark.model
 
@@ -40,6 +41,17 @@ def test_load__adapter__changes_the_answer(base: Path, tmp_path: Path) -> None:
         model, tokenizer = load(base, adapter, "cpu")
         said.append(Conversation(model, tokenizer, max_tokens=24).say("Hello", lambda text: None))
     assert said[0] != said[1]
+
+
+def test_load__adapter_of_a_larger_rank__is_the_merged_model(base: Path, tmp_path: Path) -> None:
+    adapter = make_stack(base, tmp_path / "adapter")
+    merge(base, adapter, tmp_path / "merged")
+    found = []
+    for folder, worn in ((base, adapter), (tmp_path / "merged", None), (base, None)):
+        model, tokenizer = load(folder, worn, "cpu")
+        with torch.no_grad():
+            found.append(model(**tokenizer("Hello", return_tensors="pt")).logits)
+    assert torch.allclose(found[0], found[1], atol=1e-5) and not torch.allclose(found[0], found[2], atol=1e-2)
 
 
 def test_chat__command__answers_one_prompt_as_json(base: Path, tmp_path: Path) -> None:

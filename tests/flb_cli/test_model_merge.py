@@ -67,14 +67,20 @@ def test_merge__safetensors__is_base_plus_adapter_with_the_tokenizer(base: Path,
     assert not (tmp_path / "out" / "adapter_config.json").exists()
 
 
-def test_merge__a_stack_of_a_larger_rank_and_a_broken_alpha__is_base_plus_adapter(base: Path, tmp_path: Path) -> None:
+def make_stack(base: Path, folder: Path) -> Path:
+    """An adapter of mode stack at rank 7, of a run at rank 4 and alpha 5, so that its own alpha is no whole number."""
     tensors = tensors_of(base, lora := LoraSpec("stack", 4, 5, 0.0, ("q_proj", "down_proj"), max_rank=9))
     spec = dataclasses.replace(small_spec("stack"), lora=lora, tensors=tensors)
-    form, folder = form_at(spec, 7), tmp_path / "adapter"
+    form = form_at(spec, 7)
     values = np.random.default_rng(0).standard_normal((form.size - len(form.header)) // 4).astype("<f4") * 0.1
     folder.mkdir()
     (folder / "adapter_model.safetensors").write_bytes(form.header + values.tobytes())
     (folder / "adapter_config.json").write_bytes(peft_config(spec.base, lora, 7))
+    return folder
+
+
+def test_merge__a_stack_of_a_larger_rank_and_a_broken_alpha__is_base_plus_adapter(base: Path, tmp_path: Path) -> None:
+    folder = make_stack(base, tmp_path / "adapter")
     assert merge(base, folder, tmp_path / "out")["modules"] == 4
     merged, plain = (AutoModelForCausalLM.from_pretrained(path) for path in (tmp_path / "out", base))
     assert torch.allclose(logits(merged), tuned(base, folder), atol=1e-5)

@@ -160,3 +160,15 @@ def test_draft_spec__max_cohort_auto__is_what_the_other_settings_allow(text: str
 def test_draft_spec__deployed__differs_in_digests_alone(folder: Path) -> None:
     spec = deploy.draft_spec(load(config(folder)))
     assert legality.reasons(spec) == () and spec.tensors == llama_8b_r16()
+
+
+def test_plan__adaptive_optimizer_at_the_default_rate__is_legal_and_warned_of(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = config(folder, "run: {server_optimizer: {name: adam}}\n")
+    result = planned(path, capsys)
+    assert (result["legal"], [one["code"] for one in result["warnings"]]) == (True, ["adaptive_rate"])
+    assert main(["plan", "--config", str(path)]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("warning: run.server_optimizer.learning_rate is 1, and adam moves every weight")
+    assert planned(config(folder), capsys)["warnings"] == []

@@ -142,6 +142,21 @@ def test_refuse_frozen__an_adapter_that_holds_more_than_is_trained__is_refused(f
         attached.refuse_frozen(dataclasses.replace(LORA, **frozen))
 
 
+@pytest.mark.parametrize("frozen", [{"mode": "stack", "max_rank": 24}, {"residual_rank": 2}])
+def test_check__run_with_a_frozen_part__is_refused_before_the_node_joins(
+    base: Path, tmp_path: Path, frozen: dict[str, Any]
+) -> None:
+    trainer = a_trainer(base, tmp_path, lora())
+    node = attached.Node(
+        Config(), adapter_weights.lora_of(trainer.model), None, (), trainer.model, trainer.processing_class
+    )
+    spec = dataclasses.replace(small_spec(), lora=LORA, tensors=tensors_of(base, LORA))
+    node.check(spec)
+    with pytest.raises(Refused) as caught:
+        node.check(dataclasses.replace(spec, lora=dataclasses.replace(LORA, **frozen)))
+    assert str(caught.value).startswith("the run's adapter has a frozen part") and "flb-node" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "asked", [{"objective": "dpo"}, {"local_epochs": 2}, {"lr_schedule": "cosine"}, {"warmup_steps": 1},
               {"fedprox_mu": 0.1}, {"optimizer_state": "keep"}],

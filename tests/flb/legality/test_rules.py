@@ -172,6 +172,8 @@ def test_reasons__refused__name_the_nearest_legal_choice(
         (robust(lora__mode="factors", aggregation__rule="krum"), "none"),
         (robust(lora__mode="product", aggregation__rule="krum"), "none"),
         (robust(aggregation__mixing="nearest_neighbours"), "none"),
+        (robust(aggregation__mixing="nearest_neighbours", aggregation__neighbours=2), "none"),
+        (robust(aggregation__rule="multi_krum", aggregation__neighbours=2, aggregation__selected=2), "none"),
         (robust(aggregation__mixing="bucketing", aggregation__bucket=2), "none"),
         (robust(aggregation__rule="krum", aggregation__mixing="nearest_neighbours", rounds__max_cohort=4096), "none"),
         (spec_with(aggregation__weights="equal", audit="off"), "central"),
