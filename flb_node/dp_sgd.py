@@ -9,7 +9,6 @@ lengths, and then the sum moves by more than the clip norm when one example goes
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,26 +19,22 @@ from torch.nn.functional import cross_entropy
 
 from flb.delta import Float32
 from flb.errors import ConfigError, MissingTool
-from flb.privacy.example import GradientSum, Steps, sample, step_key
-from flb.spec import TrainingSpec
+from flb.method_config import TrainingConfig
+from flb.privacy.example import GradientSum, Secret, sample, step_key
+from flb.spec import RunSpec, TrainingSpec
 from flb_node.step_watch import StepWatch
 from flb_node.tokens import IGNORED
 
 
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """One round's: what is done, and the key that samples, noise and dropout follow from. It never leaves the device."""
-
-    steps: Steps
-    key: bytes
-
-
-def check(training: TrainingSpec, *, packing: bool, checkpointing: bool, processes: int) -> None:
-    """Raise ConfigError for settings under which an example has no gradient of its own, and MissingTool without Opacus."""
+def check(spec: RunSpec, local: TrainingConfig, processes: int) -> None:
+    """Raise ConfigError for settings under which an example has no gradient of its own, and MissingTool without Opacus.
+    Runs without privacy of examples pass."""
+    if spec.privacy.mechanism != "example":
+        return
     for wrong, what in (
-        (training.objective != "sft", f"the run's objective is {training.objective}"),
-        (packing, "training.packing mixes examples in a row"),
-        (checkpointing, "training.gradient_checkpointing computes twice"),
+        (spec.training.objective != "sft", f"the run's objective is {spec.training.objective}"),
+        (local.packing, "training.packing mixes examples in a row"),
+        (local.gradient_checkpointing, "training.gradient_checkpointing computes activations twice"),
         (processes > 1, "client.processes share a batch"),
     ):
         if wrong:

@@ -25,6 +25,7 @@ from flb.delta import Float32
 from flb.errors import WrongBaseModel
 from flb.lora.parts import trained
 from flb.lora.shape import alpha_at, at_rank
+from flb.privacy.example import Secret
 from flb.spec import LoraSpec, TrainingSpec
 from flb.types import TensorSpec
 from flb_node import (
@@ -96,7 +97,7 @@ class LocalTrainer:
         step: int = 0,
         steps: int = 1,
         kept: Path | None = None,
-        secret: dp_sgd.Secret | None = None,
+        secret: Secret | None = None,
     ) -> Trained:
         """Train step `step` (from 0) of the run's `steps` from `adapter`, which may have a frozen part (`flb.lora.parts`);
         only tensors named in `trainable` change.

@@ -54,6 +54,14 @@ class Steps:
         return min(1.0, self.batch / self.examples)
 
 
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """One round's: what is done, and the key that samples, noise and dropout follow from. It never leaves the device."""
+
+    steps: Steps
+    key: bytes
+
+
 def plan(clip_norm: float | None, epsilon: float | None, delta: float) -> PrivacySpec:
     """The section of a run: its noise multiplier is the least, and each node raises its own to what the budget needs for
     its number of examples."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """DP-SGD on a tiny model: gradients of single examples, noise, and a loss that still falls."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,14 +12,17 @@ from datasets import Dataset
 
 from flb.accounting import epsilon_of_rounds
 from flb.delta import Float32
-from flb.errors import ConfigError
+from flb.errors import ConfigError, MissingTool
 from flb.lora.parts import trained
-from flb.privacy.example import Steps
+from flb.method_config import TrainingConfig
+from flb.privacy.example import Secret, Steps, plan
+from flb.spec import RunSpec
 from flb_node import dp_sgd
 from flb_node.data import Example, Message
 from flb_node.trainer import LocalTrainer, Trained
 from tests import tiny_model
 from tests.flb_node.test_trainer import EXAMPLES, TRAINING, adapter_of, load, tensors_of
+from tests.sim import small_spec
 
 pytestmark = pytest.mark.model
 
@@ -43,7 +47,7 @@ def adapter(folder: Path) -> dict[str, Float32]:
 
 def train(local: LocalTrainer, adapter: dict[str, Float32], steps: Steps, key: bytes = KEY) -> Trained:
     training = replace(TRAINING, local_steps=steps.releases)
-    secret = dp_sgd.Secret(steps, key)
+    secret = Secret(steps, key)
     return local.train(EXAMPLES, adapter, frozenset(trained(adapter)), training, 1, lambda *_: None, secret=secret)
 
 
@@ -111,24 +115,31 @@ def test_train__epsilon_of_eight__still_lowers_the_loss(local: LocalTrainer, ada
     steps = Steps(200, 16, 40, 1.0, 0.9)
     cost = epsilon_of_rounds(noise_multiplier=0.9, sampling_rate=steps.rate, rounds=40, delta=1e-5)
     training = replace(TRAINING, batch_size=16, local_steps=40, learning_rate=1e-2)
-    made = local.train(
-        examples, adapter, frozenset(adapter), training, 1, lambda *_: None, secret=dp_sgd.Secret(steps, KEY)
-    )
+    made = local.train(examples, adapter, frozenset(adapter), training, 1, lambda *_: None, secret=Secret(steps, KEY))
     assert cost <= 8 and np.mean(made.losses[-5:]) < np.mean(made.losses[:5]) - 0.1
 
 
+def spec_of(objective: str = "sft") -> RunSpec:
+    plain = small_spec()
+    return replace(plain, privacy=plan(None, 8.0, 1e-5), training=replace(plain.training, objective=objective))
+
+
 @pytest.mark.parametrize(
-    ("changes", "what"),
-    [
-        ({"packing": True}, "packing"), ({"checkpointing": True}, "checkpointing"), ({"processes": 2}, "processes"),
-    ],
-)  # fmt: skip
-def test_check__settings_that_mix_examples__are_refused(changes: dict[str, object], what: str) -> None:
-    settings = {"packing": False, "checkpointing": False, "processes": 1, **changes}
+    ("settings", "processes", "what"),
+    [({"packing": True}, 1, "packing"), ({"gradient_checkpointing": True}, 1, "checkpointing"), ({}, 2, "processes")],
+)
+def test_check__settings_that_mix_examples__are_refused(settings: dict[str, bool], processes: int, what: str) -> None:
     with pytest.raises(ConfigError, match=what):
-        dp_sgd.check(TRAINING, **settings)  # type: ignore[arg-type]
+        dp_sgd.check(spec_of(), TrainingConfig(**settings), processes)
+    dp_sgd.check(small_spec(), TrainingConfig(**settings), processes)
 
 
 def test_check__preferences__are_refused() -> None:
     with pytest.raises(ConfigError, match="dpo"):
-        dp_sgd.check(replace(TRAINING, objective="dpo"), packing=False, checkpointing=False, processes=1)
+        dp_sgd.check(spec_of("dpo"), TrainingConfig(), 1)
+
+
+def test_check__opacus_missing__is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opacus", None)
+    with pytest.raises(MissingTool, match=r"flb\[dp\]"):
+        dp_sgd.check(spec_of(), TrainingConfig(), 1)
