@@ -4,8 +4,9 @@
 import json
 import subprocess
 import sys
+from functools import lru_cache
 
-from flb.errors import ChildFailed, MissingTool
+from flb.errors import ChildFailed, MissingTool, Refused
 from flb.privacy import accountant
 
 SECONDS = 120.0
@@ -18,12 +19,25 @@ def epsilon_of_rounds(*, noise_multiplier: float, sampling_rate: float, rounds: 
         return accountant.epsilon_of_rounds(
             noise_multiplier=noise_multiplier, sampling_rate=sampling_rate, rounds=rounds, delta=delta
         )
-    command = [
-        sys.executable,
-        "-m",
-        "flb.privacy.sampled",
-        json.dumps([noise_multiplier, sampling_rate, rounds, delta]),
-    ]
+    return epsilon_of_releases(((noise_multiplier, sampling_rate, rounds),), delta)
+
+
+@lru_cache(maxsize=64)
+def epsilon_of_releases(releases: tuple[tuple[float, float, int], ...], delta: float) -> float:
+    """ε of several kinds of releases together: noise multiplier, sampling rate, number. Raises as `epsilon_of_rounds`."""
+    return asked("epsilon", list(releases), delta)
+
+
+@lru_cache(maxsize=64)
+def noise_multiplier_for(sampling_rate: float, rounds: int, epsilon: float, delta: float) -> float:
+    """A noise multiplier whose sampled releases stay within (ε, δ). Raises as `epsilon_of_rounds`, and Refused where none
+    does."""
+    return asked("multiplier", sampling_rate, rounds, epsilon, delta)
+
+
+def asked(*question: object) -> float:
+    """The answer of `flb.privacy.sampled` in a child."""
+    command = [sys.executable, "-m", "flb.privacy.sampled", json.dumps(question)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
         answer = json.loads(done.stdout)
@@ -31,4 +45,6 @@ def epsilon_of_rounds(*, noise_multiplier: float, sampling_rate: float, rounds: 
         raise ChildFailed("the privacy accountant gave no answer", "install 'flb[dp]' anew and try again") from error
     if "missing" in answer:
         raise MissingTool(*answer["missing"])
-    return float(answer["epsilon"])
+    if "refused" in answer:
+        raise Refused(*answer["refused"])
+    return float(answer["answer"])

@@ -186,6 +186,16 @@ class ChainConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PrivacyConfig:
+    """What the operator fixes about privacy besides `client.local_dp`."""
+
+    example: bool = setting(
+        False,
+        "noise on gradients clipped one by one (DP-SGD): client.clip_norm (auto is 1), target_epsilon and delta hold",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The whole of config.yaml."""
 
@@ -200,6 +210,7 @@ class Config:
     lora: LoraConfig = setting(LoraConfig, "")
     training: TrainingConfig = setting(TrainingConfig, "")
     run: RunConfig = setting(RunConfig, "")
+    privacy: PrivacyConfig = setting(PrivacyConfig, "")
     client: ClientConfig = setting(ClientConfig, "")
     server: ServerConfig = setting(ServerConfig, "")
     chain: ChainConfig = setting(ChainConfig, "")

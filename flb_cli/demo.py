@@ -38,7 +38,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--codec", choices=("f32", "bf16", "mxint8", "mxint4"), default="mxint8", help="default: mxint8"
     )
-    parser.add_argument("--privacy", choices=("none", "local"), default="none", help="who adds noise (default: none)")
+    parser.add_argument("--privacy", choices=("none", "local", "example"), default="none", help="default: none")
     parser.add_argument("--workdir", type=Path, help="folder of the run, new or empty (default: flb-demo/TIME)")
     parser.add_argument("--kill", action="store_true", help="kill the aggregator in the middle of an upload")
     parser.add_argument("--tamper", action="store_true", help="flip one bit of an update afterwards; it must be found")

@@ -131,7 +131,7 @@ def run(path: Path) -> int:
     ending = ExitStack()
     daemon = build(
         config, run_of_config, key, lambda: map(data.record_bytes, examples), folder, stop, wake, held_out,
-        lambda spec, status, measured: make_trainer(config, spec, examples, status, stop, measured, ending),
+        lambda spec, status, measured, own: make_trainer(config, spec, examples, status, stop, measured, ending, own),
         lambda spec: usable.check(config, spec, examples),
     )  # fmt: skip
     try:
@@ -171,7 +171,7 @@ def build(
     stop: threading.Event,
     wake: threading.Event,
     held_out: HeldOut,
-    make_trainer: Callable[[RunSpec, StatusFile, Evaluation], Train],
+    make_trainer: Callable[[RunSpec, StatusFile, Evaluation, LocalPrivacy], Train],
     check: Callable[[RunSpec], None],
 ) -> Daemon:
     """Every part, once. `records` is the dataset, as it is committed to; `check` raises where a run can't use it."""
@@ -199,7 +199,7 @@ def build(
     measured = Evaluation(folder, blobs, held_out, log, status.kept.update, run="0x" + run.hex())
     return Daemon(
         domain=domain, node=node, key=key, chain=chain, blobs=blobs, folder=folder, secret=secret, dataset=dataset,
-        entrance=entrance, make_trainer=lambda spec: make_trainer(spec, status, measured), stop=stop, wake=wake,
+        entrance=entrance, make_trainer=lambda spec: make_trainer(spec, status, measured, privacy), stop=stop, wake=wake,
         status=status, log=log, poll_seconds=poll_seconds(rpc.url), keep_steps=config.client.keep_steps, check=fits,
         rank=config.client.rank, evaluation=measured, privacy=privacy,
     )  # fmt: skip
@@ -228,6 +228,7 @@ def make_trainer(
     stop: threading.Event,
     measured: Evaluation | None,
     ending: ExitStack,
+    privacy: LocalPrivacy | None = None,
 ) -> Train:
     """Check the base model, load it once, and return the function that trains a step; `ending` ends what it starts."""
     bounds.check(spec)
@@ -238,9 +239,10 @@ def make_trainer(
     tokens.check_context(path, spec.training.max_length)
     trusted = config.model.trust_remote_code
     runs_code = trusted is not None and remote_code.allowed(path, trusted.name, trusted.revision)
-    from flb_node import ranks, trainer
+    from flb_node import dp_sgd, ranks, trainer
     from flb_node.watch import open_watch
 
+    dp_sgd.check(spec, config.training, config.client.processes)
     watch = open_watch(config.client, spec, status, measured, log, run_address(config))
     started = time.monotonic()
     load_here = partial(
@@ -273,9 +275,10 @@ def make_trainer(
 
     def train(adapter: Tensors, names: frozenset[str], seed: int, step: Step) -> Tensors:
         watch.begin()
+        secret = privacy.take() if privacy is not None else None
         trained = train_step(
-            adapter, names, spec.training, seed, on_step, step=step - 1, steps=spec.rounds.steps, kept=kept
-        )
+            adapter, names, spec.training, seed, on_step, step=step - 1, steps=spec.rounds.steps, kept=kept, secret=secret
+        )  # fmt: skip
         log(f"trained {len(trained.losses)} steps in {trained.seconds:.1f} s, loss {trained.losses[-1]:.4f}")
         return trained.adapter
 

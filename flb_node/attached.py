@@ -30,6 +30,7 @@ from flb.types import LoraMode
 from flb_node import adapter_weights, app, attach_settings, evaluation, pipeline
 from flb_node.evaluation import Evaluation
 from flb_node.handover import Ended, Handover, Work
+from flb_node.local_privacy import LocalPrivacy
 from flb_node.pipeline import Train
 from flb_node.status import StatusFile
 from flb_node.watch import Watch, open_watch
@@ -174,8 +175,9 @@ class Node:
         adapter_weights.compare(self.lora, spec.lora, shape.at_rank(spec.tensors, rank))
         refuse_frozen(spec.lora)
         refuse_ignored(spec.training)
+        refuse_private(spec)
 
-    def fit(self, spec: RunSpec, status: StatusFile, measured: Evaluation) -> Train:
+    def fit(self, spec: RunSpec, status: StatusFile, measured: Evaluation, privacy: LocalPrivacy) -> Train:
         """The daemon's `make_trainer`: the model is there."""
         client = replace(self.config.client, report_to=None)  # the trainer reports for itself
         self.watch = open_watch(client, spec, status, measured, app.log, app.run_address(self.config))
@@ -274,3 +276,11 @@ def refuse_ignored(training: TrainingSpec) -> None:
                 f"the run asks for {item.name}: {asked}, which a trainer of your own does not do",
                 "take part with flb-node, or ask the operator for a run without it",
             )
+
+
+def refuse_private(spec: RunSpec) -> None:
+    """Raise Refused for privacy of examples: somebody's own trainer adds no noise to its gradients."""
+    if spec.privacy.mechanism == "example":
+        raise Refused(
+            "the run has privacy of examples, which a trainer of your own does not add", "take part with flb-node"
+        )

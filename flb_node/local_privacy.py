@@ -13,33 +13,38 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from flb.accounting import epsilon_of_releases, noise_multiplier_for
 from flb.config import ClientConfig
 from flb.errors import ConfigError, CorruptStore, Refused
-from flb.privacy import local
+from flb.privacy import example, local
 from flb.privacy.discrete_gaussian import KEY_BYTES
 from flb.privacy.ledger import ID_BYTES, Charge, check_budget, of_run, spent
 from flb.spec import RunSpec
 from flb.store import sync_folder, write_atomic
 from flb.types import Address, Digest, Step
+from flb_node.lr_schedule import planned_steps
 from flb_node.privacy_ledger import PrivacyLedger
 
+ON_DEVICE = ("local", "example")
+"""The mechanisms that need keys and a ledger on this device."""
 STAYS_HERE = ("tensorboard",)
 """Where losses may be reported to under local privacy: a loss is a function of the data that no noise covers."""
 
 
 def check_settings(client: ClientConfig, spec: RunSpec) -> None:
     """Refuse settings of this node that its privacy and the run's do not bear. Raises Refused and ConfigError."""
-    if spec.privacy.mechanism != "local":
-        if client.local_dp:
-            raise Refused(
-                "client.local_dp is true, and the run has no local privacy",
-                "ask the operator for a run with it, or set client.local_dp: false",
-            )
+    mechanism = spec.privacy.mechanism
+    if mechanism != "local" and client.local_dp:
+        raise Refused(
+            "client.local_dp is true, and the run has no local privacy",
+            "ask the operator for a run with it, or set client.local_dp: false",
+        )
+    if mechanism not in ON_DEVICE:
         return
     leaving = [name for name in client.report_to or () if name not in STAYS_HERE]
     if leaving:
         raise ConfigError(
-            f"client.report_to names {', '.join(leaving)}, and under local privacy no loss leaves this device",
+            f"client.report_to names {', '.join(leaving)}, and under {mechanism} privacy no loss leaves this device",
             "report to tensorboard, which writes into the work folder, or to nothing",
         )
 
@@ -57,6 +62,9 @@ class LocalPrivacy:
     """Where details for the status go."""
     draw_key: Callable[[Step, Digest], bytes] = lambda step, base: secrets.token_bytes(KEY_BYTES)
     opened: PrivacyLedger | None = None
+    secret: example.Secret | None = None
+    """What the training that goes on has to take, in a run with privacy of examples."""
+    steps: example.Steps | None = None
 
     def admit(self, client: ClientConfig, spec: RunSpec) -> None:
         """Before this node joins: settings that fit, a ledger that can be read, and what the run promises in the log.
@@ -64,6 +72,14 @@ class LocalPrivacy:
         Raises what `check_settings` raises, DiskError and CorruptStore."""
         check_settings(client, spec)
         privacy = spec.privacy
+        if privacy.mechanism == "example":
+            self.ledger().charges()
+            steps = self.steps_of(spec)
+            self.log(
+                f"this run trains with noise of {steps.noise_multiplier:.3g} clip norms on samples of 1 in "
+                f"{1 / steps.rate:.3g} of {steps.examples} examples, within epsilon {privacy.epsilon:g} (0: no budget) at delta "
+                f"{privacy.delta:g}, for each example"
+            )
         if privacy.mechanism == "local":
             self.ledger().charges()
             budget = (
@@ -86,7 +102,7 @@ class LocalPrivacy:
         path = self._path(step, base)
         further = self._charge(spec, step, base, path.read_bytes() if path.exists() else b"")
         if further not in charges:
-            check_budget(charges, further, spec.privacy.epsilon, spec.privacy.delta)
+            check_budget(charges, further, spec.privacy.epsilon, spec.privacy.delta, epsilon_of_releases)
 
     def key(self, spec: RunSpec, step: Step, base: Digest) -> bytes:
         """The noise key of this update, durable and charged for. Raises Refused, CorruptStore and DiskError."""
@@ -99,6 +115,25 @@ class LocalPrivacy:
         self.ledger().charge(self._charge(spec, step, base, key), spec.privacy.epsilon, spec.privacy.delta)
         self._say(spec, step)
         return key
+
+    def steps_of(self, spec: RunSpec) -> example.Steps:
+        """What this node does in each round of a run with privacy of examples. Raises Refused, MissingTool, ChildFailed."""
+        if self.steps is None:
+            count = sum(1 for _ in self.records())
+            planned = planned_steps(spec.training, count)
+            self.steps = example.steps_of(
+                spec.privacy, spec.training, spec.rounds.steps, count, planned, noise_multiplier_for
+            )
+        return self.steps
+
+    def begin(self, spec: RunSpec, step: Step, base: Digest) -> None:
+        """Before a training with privacy of examples: its key is durable and charged for. Raises as `key`."""
+        self.secret = example.Secret(self.steps_of(spec), self.key(spec, step, base))
+
+    def take(self) -> example.Secret | None:
+        """For the trainer: the secret, once; None in every other run."""
+        secret, self.secret = self.secret, None
+        return secret
 
     def forget(self, step: Step, base: Digest) -> None:
         """Delete the key: the update is sealed, or was. Keys of earlier steps go too; nothing is released there any more."""
@@ -114,12 +149,15 @@ class LocalPrivacy:
 
     def _charge(self, spec: RunSpec, step: Step, base: Digest, key: bytes) -> Charge:
         name = hashlib.sha256(b"flb noise key" + key).digest()[:ID_BYTES]
+        if spec.privacy.mechanism == "example":
+            steps = self.steps_of(spec)
+            return Charge(self.run, step, base, name, 1 / steps.noise_multiplier, steps.rate, steps.releases)
         return Charge(self.run, step, base, name, local.mu(spec.privacy))
 
     def _say(self, spec: RunSpec, step: Step) -> None:
         privacy, charges = spec.privacy, self.ledger().charges()
         own = of_run(charges, self.run)
-        epsilon, whole = spent(own, privacy.delta), spent(charges, privacy.delta)
+        epsilon, whole = (spent(some, privacy.delta, epsilon_of_releases) for some in (own, charges))
         budget = f"of {privacy.epsilon:g}" if privacy.epsilon else "without a budget; weak noise is no guarantee"
         self.log(
             f"step {step}: this dataset's privacy in this run is at epsilon {epsilon:.4g} {budget}, delta "

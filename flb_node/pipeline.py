@@ -27,7 +27,7 @@ from flb.spec import LoraSpec, RunSpec
 from flb.store import BlobStore, write_atomic
 from flb.types import Address, Digest, Step, TensorSpec
 from flb.wire import container
-from flb_node.local_privacy import LocalPrivacy
+from flb_node.local_privacy import ON_DEVICE, LocalPrivacy
 
 Tensors = Mapping[str, Float32]
 Train = Callable[[Tensors, frozenset[str], int, Step], Tensors]
@@ -81,10 +81,15 @@ def seal_update(
         guard.refuse_beyond_budget(spec, step, base)
     layout = layout_of(spec, step, rank := node_rank(spec.lora, rank))
     before = start_of(spec.lora, spec.training.seed, step, rank, load_adapter(spec, blobs, base))
+    examples = spec.privacy.mechanism == "example"
+    if guard is not None and examples:
+        guard.begin(spec, step, base)
     after = train(before, frozenset(tensor.name for tensor in layout.tensors), training_seed(spec, step, node), step)
+    if guard is not None and guard.take() is not None:
+        raise Refused("the run has privacy of examples, and this trainer has none", "take part with flb-node")
     confirm()
     release = None
-    if guard is not None:
+    if guard is not None and not examples:
         release = Release(
             lambda: (difference(after[tensor.name], before[tensor.name]) for tensor in layout.tensors),
             spec.privacy, spec.ring, guard.key(spec, step, base),
@@ -99,7 +104,7 @@ def seal_update(
         for part in encoded(spec, layout, before, after, draw, loss, release):
             out.write(part)
         digest = out.commit()
-    lost = 0.0 if release is not None else loss.ratio
+    lost = 0.0 if guard is not None else loss.ratio
     note = {"step": step, "base": base.hex(), "digest": digest.hex(), "size": layout.size, "codec_error": lost}
     write_atomic(_note(folder, step, base, private), json.dumps(note).encode())
     if guard is not None:
@@ -109,10 +114,13 @@ def seal_update(
 
 def guard_of(spec: RunSpec, privacy: LocalPrivacy | None) -> LocalPrivacy | None:
     """What guards the updates of this run: nothing, or this node's keys and ledger. Raises Refused."""
-    if spec.privacy.mechanism != "local":
+    if spec.privacy.mechanism not in ON_DEVICE:
         return None
     if privacy is None:
-        raise Refused("the run has local privacy, and this program keeps no ledger for it", "take part with flb-node")
+        raise Refused(
+            f"the run has {spec.privacy.mechanism} privacy, and this program keeps no ledger for it",
+            "take part with flb-node",
+        )
     return privacy
 
 

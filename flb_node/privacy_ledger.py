@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flb.accounting import epsilon_of_releases
 from flb.errors import CorruptStore, disk_error
 from flb.privacy.ledger import Charge, check_budget, read
 from flb.store import sync_file, sync_folder, write_atomic
@@ -68,7 +69,7 @@ class PrivacyLedger:
             charges, whole = read(file.readall())
             if further in charges:
                 return
-            check_budget(charges, further, epsilon, delta)
+            check_budget(charges, further, epsilon, delta, epsilon_of_releases)
             file.truncate(whole)  # what a killed process left half written
             file.seek(whole)
             line = memoryview(further.line())

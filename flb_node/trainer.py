@@ -25,12 +25,14 @@ from flb.delta import Float32
 from flb.errors import WrongBaseModel
 from flb.lora.parts import trained
 from flb.lora.shape import alpha_at, at_rank
+from flb.privacy.example import Secret
 from flb.spec import LoraSpec, TrainingSpec
 from flb.types import TensorSpec
 from flb_node import (
     adapter_weights,
     base,
     compute_dtype,
+    dp_sgd,
     fedprox,
     frozen_part,
     lr_schedule,
@@ -95,12 +97,13 @@ class LocalTrainer:
         step: int = 0,
         steps: int = 1,
         kept: Path | None = None,
+        secret: Secret | None = None,
     ) -> Trained:
         """Train step `step` (from 0) of the run's `steps` from `adapter`, which may have a frozen part (`flb.lora.parts`);
         only tensors named in `trainable` change.
 
         `seed`, 0 to 2^32 - 1, decides data order and dropout; `kept` is the folder of the optimizer's state, for a run
-        that keeps it. Raises what `prepare` raises, BadContainer if `adapter` has other names or shapes than the run,
+        that keeps it; with `secret` each optimizer step is one of DP-SGD. Raises what `prepare` raises, BadContainer if `adapter` has other names or shapes than the run,
         TrainingFailed if the result is worth nothing, OutOfMemory.
         """
         start = time.perf_counter()
@@ -109,7 +112,7 @@ class LocalTrainer:
         rows = self.prepare(examples, training)
         self._put(adapter, trainable)
         frozen_part.put(self.model, adapter)
-        planned = lr_schedule.planned_steps(training, len(rows))
+        planned = secret.steps.releases if secret else lr_schedule.planned_steps(training, len(rows))
         watch = StepWatch(
             planned,
             on_step,
@@ -117,6 +120,37 @@ class LocalTrainer:
             self.weights,
         )
         before = optimizer_state.read(kept, step) if keep and kept else {}
+        if secret is not None:
+            optimizer = torch.optim.AdamW(
+                [weight for weight in self.weights.values() if weight.requires_grad],
+                lr=training.learning_rate,
+                weight_decay=0.0,
+            )
+            optimizer_state.Restore(self.weights, before).on_train_begin(optimizer=optimizer)
+            with out_of_memory.explained(self, training):
+                dp_sgd.train(self.model, self.weights, rows, training, secret, watch, optimizer)
+        else:
+            optimizer = self._through_trl(adapter, trainable, rows, training, planned, seed, watch, before)
+        self.model.eval()
+        values = adapter_weights.read(self.weights)
+        check_finite(float(np.max([np.abs(value).max() for value in values.values()])), planned, "adapter")
+        if keep and kept:
+            optimizer_state.write(kept, step, optimizer_state.taken(optimizer, self.weights, before))
+        seconds = time.perf_counter() - start
+        return Trained(values, tuple(watch.losses), tuple(watch.seconds), seconds, watch.began - start)
+
+    def _through_trl(
+        self,
+        adapter: Mapping[str, Float32],
+        trainable: frozenset[str],
+        rows: Dataset,
+        training: TrainingSpec,
+        planned: int,
+        seed: int,
+        watch: StepWatch,
+        before: optimizer_state.State,
+    ) -> torch.optim.Optimizer:
+        """Train without noise; returns the optimizer with its state."""
         with (
             tempfile.TemporaryDirectory() as scratch,
             out_of_memory.explained(self, training),
@@ -132,13 +166,7 @@ class LocalTrainer:
             if self.quantization:
                 self._put(adapter, trainable)  # trl has cast the adapter to bfloat16
             trainer.train()
-        self.model.eval()
-        values = adapter_weights.read(self.weights)
-        check_finite(float(np.max([np.abs(value).max() for value in values.values()])), planned, "adapter")
-        if keep and kept:
-            optimizer_state.write(kept, step, optimizer_state.taken(trainer.optimizer, self.weights, before))
-        seconds = time.perf_counter() - start
-        return Trained(values, tuple(watch.losses), tuple(watch.seconds), seconds, watch.began - start)
+            return trainer.optimizer
 
     def prepare(self, examples: Sequence[Example], training: TrainingSpec) -> Dataset:
         """The examples as rows of token ids, made at the first call; it sets `tokens_a_row`.

@@ -28,7 +28,7 @@ OUTER_RINGS = {
 WITH_TORCH = {
     f"flb_node.{name}"
     for name in (
-        "adapter_weights", "attached", "base", "compute_dtype", "evaluate", "fedprox", "frozen_part", "held_out",
+        "adapter_weights", "attached", "base", "compute_dtype", "dp_sgd", "evaluate", "fedprox", "frozen_part", "held_out",
         "measurement", "optimizer_state", "out_of_memory", "packed_attention", "peft_folder", "quantization", "ranks",
         "report", "step_watch", "trainer", "trl_run", "watch",
     )
@@ -151,7 +151,7 @@ def canonical(name: str) -> str:
 @pytest.mark.unit
 @pytest.mark.parametrize(
     ("package", "extras"),
-    [("flb", ("dp",)), ("flb_aggregator", ()), ("flb_node", ("node",)), ("flb_cli", ("node", "demo"))],
+    [("flb", ("dp",)), ("flb_aggregator", ()), ("flb_node", ("node", "dp")), ("flb_cli", ("node", "demo"))],
 )
 def test_imports__third_party__are_declared(package: str, extras: tuple[str, ...]) -> None:
     owners, allowed = packages_distributions(), declared(*extras)

@@ -8,25 +8,32 @@ sure. Gaussian releases compose by adding up μ² (Dong, Roth, Su, arXiv 1905.02
 
 import json
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from flb.errors import CorruptStore, Refused
 from flb.privacy.accountant import MARGIN, epsilon_of
+from flb.privacy.sampled import epsilon_of_releases
 from flb.types import Address, Digest, Step
 
 ID_BYTES = 16
+Sampled = Callable[[tuple[tuple[float, float, int], ...], float], float]
+"""`flb.privacy.sampled.epsilon_of_releases`, or the same in a child."""
 
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """One release: sensitivity over deviation is `mu`; `key` names the noise key by its hash, and so the release."""
+    """What was released under one noise key, which `key` names by its hash: `releases` of them, each with a sensitivity over
+    deviation of `mu`, on a Poisson sample of rate `rate` of the examples; 1 is all of them."""
 
     run: Address
     step: Step
     base: Digest
     key: bytes
     mu: float
+    rate: float = 1.0
+    releases: int = 1
 
     def line(self) -> bytes:
         """One line of JSON."""
@@ -36,6 +43,7 @@ class Charge:
             "base": self.base.hex(),
             "key": self.key.hex(),
             "mu": self.mu,
+            **({"rate": self.rate, "releases": self.releases} if (self.rate, self.releases) != (1.0, 1) else {}),
         }
         return json.dumps(fields).encode() + b"\n"
 
@@ -62,21 +70,30 @@ def read(text: bytes) -> tuple[list[Charge], int]:
 def charge_of(fields: dict[str, object]) -> Charge:
     """One charge from its JSON. Raises ValueError, KeyError or TypeError for anything else."""
     run, base, key = (bytes.fromhex(str(fields[name])) for name in ("run", "base", "key"))
-    step, mu = fields["step"], fields["mu"]
+    step, mu, rate, releases = fields["step"], fields["mu"], fields.get("rate", 1.0), fields.get("releases", 1)
     good = type(step) is int and step >= 1 and type(mu) is float and 0 < mu < math.inf
+    good = good and type(rate) is float and 0 < rate <= 1 and type(releases) is int and releases >= 1
     if not good or (len(run), len(base), len(key)) != (20, 32, ID_BYTES):
         raise ValueError("not a charge")
-    return Charge(Address(run), Step(int(str(step))), Digest(base), key, float(str(mu)))
+    return Charge(
+        Address(run), Step(int(str(step))), Digest(base), key, float(str(mu)), float(str(rate)), int(str(releases))
+    )
 
 
 def composed(charges: Iterable[Charge]) -> float:
-    """μ of all charges together, √Σμ²."""
-    return math.sqrt(math.fsum(charge.mu**2 for charge in charges))
+    """μ of all charges together, √Σμ²; samples count as if everybody took part."""
+    return math.sqrt(math.fsum(charge.releases * charge.mu**2 for charge in charges))
 
 
-def spent(charges: Iterable[Charge], delta: float) -> float:
-    """ε of all charges together at `delta`, rounded up."""
-    return epsilon_of(composed(charges), delta)
+def spent(charges: Iterable[Charge], delta: float, sampled: Sampled = epsilon_of_releases) -> float:
+    """ε of all charges together at `delta`, rounded up: in closed form without samples, by `sampled` with them."""
+    charges = list(charges)
+    if all(charge.rate == 1.0 for charge in charges):
+        return epsilon_of(composed(charges), delta)
+    counts: Counter[tuple[float, float]] = Counter()
+    for charge in charges:
+        counts[1 / charge.mu, charge.rate] += charge.releases
+    return sampled(tuple((*kind, count) for kind, count in sorted(counts.items())), delta)
 
 
 def of_run(charges: Iterable[Charge], run: Address) -> list[Charge]:
@@ -84,7 +101,9 @@ def of_run(charges: Iterable[Charge], run: Address) -> list[Charge]:
     return [charge for charge in charges if charge.run == run]
 
 
-def check_budget(charges: Iterable[Charge], further: Charge, epsilon: float, delta: float) -> None:
+def check_budget(
+    charges: Iterable[Charge], further: Charge, epsilon: float, delta: float, sampled: Sampled = epsilon_of_releases
+) -> None:
     """Raise Refused where a further charge would bring its run beyond (ε, δ). An ε of 0 is no budget.
 
     Rounding is allowed for (a part in 10^9, which `epsilon_of` adds itself), so that a run gets the number of rounds that
@@ -92,7 +111,7 @@ def check_budget(charges: Iterable[Charge], further: Charge, epsilon: float, del
     """
     if not epsilon:
         return
-    after = spent([*of_run(charges, further.run), further], delta)
+    after = spent([*of_run(charges, further.run), further], delta, sampled)
     if after > epsilon * (1 + MARGIN):
         raise Refused(
             f"step {further.step} would bring this dataset to epsilon {after:.4g}, beyond the run's budget of {epsilon:g}",

@@ -9,8 +9,13 @@ costs 65 MiB (scipy), so daemons run this module as a child process: `flb.accoun
 import json
 import math
 import sys
+from collections.abc import Sequence
+from typing import Any
 
-from flb.errors import MissingTool
+from flb.errors import MissingTool, Refused
+
+Releases = Sequence[tuple[float, float, int]]
+"""Noise multiplier, sampling rate, and how many."""
 
 LARGEST_GRID = 1 << 22
 """Points of the privacy loss distribution, at most: 8 bytes each, some copies, and as many again for the transform."""
@@ -35,35 +40,65 @@ def epsilon(noise_multiplier: float, sampling_rate: float, rounds: int, delta: f
 
     Raises MissingTool without the extra.
     """
-    if noise_multiplier < LEAST_MULTIPLIER:
+    return epsilon_of_releases([(noise_multiplier, sampling_rate, rounds)], delta)
+
+
+def epsilon_of_releases(releases: Releases, delta: float) -> float:
+    """ε of several kinds of releases together, as `epsilon`; a sampling rate of 1 is none."""
+    if any(multiplier < LEAST_MULTIPLIER for multiplier, _, _ in releases):
         return math.inf
-    bounds = [by_rdp(noise_multiplier, sampling_rate, rounds, delta)]
-    if grid_points(noise_multiplier, sampling_rate, rounds) <= LARGEST_GRID:
-        bounds.append(by_pld(noise_multiplier, sampling_rate, rounds, delta))
+    bounds = [by_rdp(releases, delta)]
+    if sum(grid_points(*release) for release in releases) <= LARGEST_GRID:
+        bounds.append(by_pld(releases, delta))
     return min(bounds)
 
 
-def by_pld(noise_multiplier: float, sampling_rate: float, rounds: int, delta: float) -> float:
+def noise_multiplier_for(sampling_rate: float, rounds: int, epsilon: float, delta: float) -> float:
+    """A noise multiplier whose `rounds` releases stay within (ε, δ), at most 2 % above the least.
+
+    By RDP, which is quick, and then down by PLD while that allows it. Raises Refused where no multiplier below a million does.
+    """
+    low, high = 0.0, 0.5
+    while by_rdp([(high, sampling_rate, rounds)], delta) > epsilon:
+        low, high = high, 2 * high
+        if high > 1e6:
+            raise Refused(f"no noise brings {rounds} releases to epsilon {epsilon:g}", "choose a larger epsilon")
+    while high - low > 0.01 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if by_rdp([(middle, sampling_rate, rounds)], delta) > epsilon else (low, middle)
+    while (lower := high / 1.02) > LEAST_MULTIPLIER and grid_points(lower, sampling_rate, rounds) <= LARGEST_GRID:
+        if by_pld([(lower, sampling_rate, rounds)], delta) > epsilon:
+            break
+        high = lower
+    return high
+
+
+def by_pld(releases: Releases, delta: float) -> float:
     """ε by privacy loss distributions, pessimistic by the width of a cell for each round."""
     try:
         import dp_accounting
         from dp_accounting.pld import PLDAccountant
     except ImportError as error:
         raise missing() from error
-    accountant = PLDAccountant(value_discretization_interval=INTERVAL)
-    release = dp_accounting.PoissonSampledDpEvent(sampling_rate, dp_accounting.GaussianDpEvent(noise_multiplier))
-    return float(accountant.compose(release, rounds).get_epsilon(delta))
+    return composed(dp_accounting, PLDAccountant(value_discretization_interval=INTERVAL), releases, delta)
 
 
-def by_rdp(noise_multiplier: float, sampling_rate: float, rounds: int, delta: float) -> float:
+def by_rdp(releases: Releases, delta: float) -> float:
     """ε by Rényi DP over the library's own orders."""
     try:
         import dp_accounting
         from dp_accounting.rdp import RdpAccountant
     except ImportError as error:
         raise missing() from error
-    release = dp_accounting.PoissonSampledDpEvent(sampling_rate, dp_accounting.GaussianDpEvent(noise_multiplier))
-    return float(RdpAccountant().compose(release, rounds).get_epsilon(delta))
+    return composed(dp_accounting, RdpAccountant(), releases, delta)
+
+
+def composed(library: Any, accountant: Any, releases: Releases, delta: float) -> float:
+    """ε of all releases by an accountant of the library."""
+    for multiplier, rate, count in releases:
+        release = library.GaussianDpEvent(multiplier)
+        accountant.compose(library.PoissonSampledDpEvent(rate, release) if rate < 1 else release, count)
+    return float(accountant.get_epsilon(delta))
 
 
 def missing() -> MissingTool:
@@ -72,8 +107,11 @@ def missing() -> MissingTool:
 
 
 if __name__ == "__main__":  # the child of `flb.accounting`
-    multiplier, rate, count, probability = json.loads(sys.argv[1])
+    name, *arguments = json.loads(sys.argv[1])
     try:
-        print(json.dumps({"epsilon": epsilon(multiplier, rate, count, probability)}))
+        answer = epsilon_of_releases(*arguments) if name == "epsilon" else noise_multiplier_for(*arguments)
+        print(json.dumps({"answer": answer}))
     except MissingTool as refusal:
         print(json.dumps({"missing": [refusal.what, refusal.remedy]}))
+    except Refused as refusal:
+        print(json.dumps({"refused": [refusal.what, refusal.remedy]}))

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ledger adds up as the accountant does, stops at the budget, and reads what a crash leaves."""
 
+import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -118,3 +120,31 @@ class Spending(RuleBasedStateMachine):
 
 
 TestSpending = Spending.TestCase
+
+
+def test_spent__a_charge_of_samples__asks_for_all_kinds_together() -> None:
+    asked: list[object] = []
+
+    def sampled(releases: tuple[tuple[float, float, int], ...], delta: float) -> float:
+        asked.append((releases, delta))
+        return 3.0
+
+    sample = Charge(RUN, Step(1), Digest(bytes(32)), bytes(16), 0.5, 0.125, 10)
+    charges = [sample, replace(sample, step=Step(2)), charge(3, 0.25)]
+    assert spent(charges, DELTA, sampled) == 3.0
+    assert asked == [(((2.0, 0.125, 20), (4.0, 1.0, 1)), DELTA)]
+    check_budget(charges[:1], charges[1], 3.0, DELTA, sampled)
+    with pytest.raises(Refused, match="beyond the run's budget"):
+        check_budget(charges[:1], charges[1], 2.9, DELTA, sampled)
+
+
+def test_read__a_charge_of_samples__comes_back() -> None:
+    sample = Charge(RUN, Step(1), Digest(bytes(32)), bytes(16), 0.5, 0.125, 10)
+    assert read(sample.line()) == ([sample], len(sample.line()))
+
+
+@pytest.mark.parametrize("change", [{"rate": 0.0}, {"rate": 1.5}, {"rate": 1}, {"releases": 0}, {"releases": True}])
+def test_read__samples_that_no_step_takes__are_damage(change: dict[str, object]) -> None:
+    fields = {**json.loads(Charge(RUN, Step(1), Digest(bytes(32)), bytes(16), 0.5, 0.125, 10).line()), **change}
+    with pytest.raises(CorruptStore, match="damaged"):
+        read(json.dumps(fields).encode() + b"\n")
