@@ -150,7 +150,8 @@ def canonical(name: str) -> str:
 
 @pytest.mark.unit
 @pytest.mark.parametrize(
-    ("package", "extras"), [("flb", ("dp",)), ("flb_aggregator", ()), ("flb_node", ("node",)), ("flb_cli", ("node", "demo"))]
+    ("package", "extras"),
+    [("flb", ("dp",)), ("flb_aggregator", ()), ("flb_node", ("node",)), ("flb_cli", ("node", "demo"))],
 )
 def test_imports__third_party__are_declared(package: str, extras: tuple[str, ...]) -> None:
     owners, allowed = packages_distributions(), declared(*extras)
