@@ -2,15 +2,18 @@
 """What `flb chain deploy` writes into the spec about privacy, and which budgets it refuses because nothing would be left."""
 
 from flb.config import Config
-from flb.privacy import feasibility, local
+from flb.errors import Refused
+from flb.privacy import central, feasibility, local
 from flb.spec import PrivacySpec, TrainingSpec
 from flb.types import TensorSpec
 
 
 def plan(config: Config, training: TrainingSpec, tensors: tuple[TensorSpec, ...]) -> PrivacySpec | None:
-    """The section of the settings; None without `client.local_dp`. Raises Refused for a budget whose noise is more than 30
-    times the signal in the smallest round, unless `client.accept_noise`."""
+    """The section of the settings; None without `client.local_dp` and `privacy.central`. Raises Refused for both together,
+    and for a budget whose noise is more than 30 times the signal in the smallest round, unless `accept_noise`."""
     client, parameters = config.client, local.parameters_of(tensors)
+    if config.privacy.central != "none":
+        return plan_central(config, training, parameters)
     if not client.local_dp:
         return None
     if client.target_epsilon is not None:
@@ -24,3 +27,35 @@ def plan(config: Config, training: TrainingSpec, tensors: tuple[TensorSpec, ...]
         clip_norm=None if client.clip_norm == "auto" else float(client.clip_norm), epsilon=client.target_epsilon,
         delta=client.delta,
     )  # fmt: skip
+
+
+def plan_central(config: Config, training: TrainingSpec, parameters: int) -> PrivacySpec:
+    """The section of a run with central privacy. Raises as `plan`."""
+    wanted = config.privacy
+    if config.client.local_dp:
+        raise Refused(
+            f"client.local_dp is true and privacy.central is {wanted.central}; noise in both places costs twice and protects "
+            "no better than the stronger",
+            "set client.local_dp: false where the aggregator is trusted, else privacy.central: none",
+        )
+    denominator = denominator_of(config)
+    if wanted.target_epsilon is not None:
+        found = feasibility.forecast(
+            epsilon=wanted.target_epsilon, delta=wanted.delta, rounds=config.run.steps, parameters=parameters,
+            cohort=denominator, local=False,
+        )  # fmt: skip
+        feasibility.refuse_hopeless(found, wanted.accept_noise, "privacy.accept_noise")
+    auto = wanted.clip_norm == "auto"
+    return central.plan(
+        adaptive=wanted.central == "adaptive",
+        clip_norm=local.auto_clip_norm(training, parameters) if auto else float(wanted.clip_norm),
+        epsilon=wanted.target_epsilon, multiplier=wanted.noise_multiplier, delta=wanted.delta, steps=config.run.steps,
+        denominator=denominator, quantile=wanted.quantile, rate=wanted.rate, bits_noise=wanted.bits_noise,
+    )  # fmt: skip
+
+
+def denominator_of(config: Config) -> int:
+    """What the noised sum is divided by: fixed beforehand, so that a node that is left out moves nothing else."""
+    if config.privacy.denominator != "auto":
+        return int(config.privacy.denominator)
+    return max(config.run.min_nodes, round((config.num_clients or 0) * config.run.fraction))

@@ -39,7 +39,6 @@ def from_json(value: Any) -> NoisedRound:
     digest, releases = bytes.fromhex(value["noised_sum"][2:]), value["releases"]
     if len(digest) != 32 or type(releases) is not int or releases < 1:
         raise ValueError("not the noise of a round")
-    maybe = {name: None if value[name] is None else float(value[name]) for name in MAYBE}
-    return NoisedRound(
-        noised_sum=Digest(digest), releases=releases, **{name: float(value[name]) for name in FLOATS}, **maybe
-    )
+    floats = {name: float(value[name]) for name in FLOATS}
+    epsilon, unclipped = (None if value[name] is None else float(value[name]) for name in MAYBE)
+    return NoisedRound(noised_sum=Digest(digest), releases=releases, epsilon=epsilon, unclipped=unclipped, **floats)
