@@ -77,10 +77,10 @@ class NoiseKeys:
                 "the run ends here: what was spent is never given back",
             )
 
-    def forget(self, before: Step) -> None:
-        """Delete the keys of earlier steps, whose rounds are final."""
+    def forget(self, before: Step | None = None) -> None:
+        """Delete the keys of earlier steps, whose rounds are final; None deletes all."""
         for path in self.folder.glob("*-*.key"):
-            if int(path.name.partition("-")[0]) < before:
+            if before is None or int(path.name.partition("-")[0]) < before:
                 path.unlink()
 
 

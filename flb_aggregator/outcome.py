@@ -102,6 +102,11 @@ def noise_sum(
     )  # fmt: skip
 
 
+def forget_keys(adapters: Path, run: Address) -> None:
+    """Delete all noise keys of a run that is finished."""
+    NoiseKeys(adapters.parent / "noise", run, lambda count, name: b"").forget()
+
+
 def clip_norm_after(spec: RunSpec, before: Record | None) -> float:
     """C of the round after a record: what that round moved it to, the spec's at first."""
     return before.noise.next_clip_norm if before is not None and before.noise is not None else spec.privacy.clip_norm

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PROMPTS = ["Tell me a joke.", "Do you feel emotions?", "What is your favourite food?"]
 MAX_LENGTH = 128
 POLL_SECONDS = 0.2
+PRIVACIES = ("none", "local", "central-fixed", "central-adaptive")
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -37,7 +38,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--codec", choices=("f32", "bf16", "mxint8", "mxint4"), default="mxint8", help="default: mxint8"
     )
-    parser.add_argument("--privacy", choices=("none", "local"), default="none", help="who adds noise (default: none)")
+    parser.add_argument("--privacy", choices=PRIVACIES, default="none", help="who adds noise (default: none)")
     parser.add_argument("--workdir", type=Path, help="folder of the run, new or empty (default: flb-demo/TIME)")
     parser.add_argument("--kill", action="store_true", help="kill the aggregator in the middle of an upload")
     parser.add_argument("--tamper", action="store_true", help="flip one bit of an update afterwards; it must be found")
@@ -60,6 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
+    if arguments.tamper and arguments.privacy.startswith("central-"):
+        raise ConfigError("--tamper alters an update, and under central privacy nobody may see one", "leave it out")
     console = make_console(arguments.json)
     demo = Demo(arguments, new_folder(arguments.workdir), View(console, ()))
     result = demo.run()
@@ -144,14 +147,14 @@ class Demo:
 
         a = self.arguments
         return {
-            **privacy_report.settings(a.privacy),
+            **privacy_report.settings(a.privacy, a.nodes),
             "lora": {"mode": a.lora_mode},
             "training": {"local_steps": a.steps, "max_length": MAX_LENGTH},
             "run": {
                 "steps": a.rounds,
                 "min_nodes": min(2, a.nodes),
                 "codec": a.codec,
-                "audit": "public",
+                **privacy_report.run_settings(a.privacy),
                 "payout": demo_payout.settings(),
             },
         }
