@@ -148,6 +148,35 @@ class ClientConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PrivacyConfig:
+    """What the operator fixes besides `client.local_dp` (docs/privacy.md): privacy that a trusted aggregator gives, which needs
+    run.aggregation.weights: equal, or that of single examples."""
+
+    central: Literal["none", "fixed", "adaptive"] = setting(
+        "none", "the aggregator clips and adds noise: none, fixed (one clip norm) or adaptive (it follows a quantile)"
+    )
+    clip_norm: float | Literal["auto"] = setting("auto", "largest norm of an update (adaptive: at first), or auto")
+    target_epsilon: float | None = setting(None, "budget of the whole run for one node; null: noise_multiplier decides")
+    noise_multiplier: float | None = setting(
+        None, "noise over clip norm; null: by the budget, and without one 0.001, which is no guarantee"
+    )
+    delta: float = setting(1e-5, "chance that the budget does not hold, and at which epsilon is told")
+    denominator: int | Literal["auto"] = setting(
+        "auto", "what the sum is divided by, whoever comes; auto: num_clients if set, else run.min_nodes"
+    )
+    quantile: float = setting(0.5, "adaptive: share of the updates that are to stay unclipped")
+    rate: float = setting(0.2, "adaptive: how fast the clip norm moves")
+    bits_noise: float | None = setting(
+        None, "adaptive: noise on the count of unclipped updates; null: 5 % of the budget"
+    )
+    accept_noise: bool = setting(False, "deploy although the noise is more than 30 times the signal")
+    example: bool = setting(
+        False,
+        "noise on gradients clipped one by one (DP-SGD): client.clip_norm (auto is 1), target_epsilon and delta hold",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RelayConfig:
     """What the aggregator pays for nodes without coins."""
 
@@ -186,16 +215,6 @@ class ChainConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PrivacyConfig:
-    """What the operator fixes about privacy besides `client.local_dp`."""
-
-    example: bool = setting(
-        False,
-        "noise on gradients clipped one by one (DP-SGD): client.clip_norm (auto is 1), target_epsilon and delta hold",
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The whole of config.yaml."""
 
@@ -220,7 +239,7 @@ POSITIVE = (
     "num_clients", "lora.r", "lora.alpha", "training.local_steps", "training.batch_size", "training.max_length",
     "run.steps", "run.round_seconds", "run.min_nodes", "run.weight_cap", "run.max_cohort", "run.value_bound",
     "client.threads", "client.processes", "client.nodes_on_this_machine", "client.keep_steps", "client.rank", "client.eval_examples",
-    "server.keep_updates",
+    "privacy.denominator", "server.keep_updates",
 )  # fmt: skip
 """Numbers that must be at least 1."""
 

@@ -201,13 +201,17 @@ class Reader:
             value = self.values.get(key)
             if isinstance(value, int) and (value < 1 or value & (value - 1)):
                 raise self.fail(self.lines[key], f"{key} is {value}", "give a power of two")
-        for key in ("client.clip_norm", "client.target_epsilon"):
+        for key in (
+            "client.clip_norm", "client.target_epsilon", "privacy.clip_norm", "privacy.target_epsilon",
+            "privacy.noise_multiplier", "privacy.rate", "privacy.bits_noise",
+        ):  # fmt: skip
             value = self.values.get(key)
             if isinstance(value, float) and value <= 0:
                 raise self.fail(self.lines[key], f"{key} is {value:g}", "give a number above 0")
-        delta = self.values.get("client.delta")
-        if delta is not None and not 0 < delta < 1:
-            raise self.fail(self.lines["client.delta"], f"client.delta is {delta:g}", "give a number between 0 and 1")
+        for key in ("client.delta", "privacy.delta", "privacy.quantile"):
+            value = self.values.get(key)
+            if value is not None and not 0 < value < 1:
+                raise self.fail(self.lines[key], f"{key} is {value:g}", "give a number between 0 and 1")
         for key in ("training.learning_rate", "run.server_optimizer.learning_rate"):
             value = self.values.get(key)
             if value is not None and value < 0:

@@ -9,7 +9,7 @@ from typing import Any
 from flb.errors import Refused
 from flb.legality import reasons, refuse_illegal
 from flb.lora.layout import adapter_tensors, module_names, resolve
-from flb.privacy import local
+from flb.privacy import central, local
 from flb.records import RING
 from flb.spec import (
     VERSION,
@@ -92,6 +92,8 @@ def draft_spec(
     `value_bound` too. Raises Refused."""
     if open_membership and audit == "members":
         audit = "off"  # members would mean everybody; only an explicit `public` publishes updates
+    if privacy is not None and privacy.central and audit == "members":
+        audit = "off"  # nobody sees an update; an explicit `public` is refused
     ring = RingSpec(FRACTION_BITS, value_bound, weight_cap, norm or norm_bound(training, tensors))
     if privacy is not None and privacy.mechanism == "local":
         ring = local.widened(ring, privacy, local.parameters_of(tensors), fixed_norm=norm is not None)
@@ -115,6 +117,7 @@ def draft_spec(
     )
     check(spec)
     local.check(spec)
+    central.check(spec)
     return spec
 
 
@@ -142,6 +145,7 @@ def read_spec(encoded: bytes) -> RunSpec:
     form, Refused for values that are not possible or do not go together."""
     spec = decode(encoded)
     local.check(spec)
+    central.check(spec)
     refuse_illegal(spec)
     return spec
 

@@ -15,6 +15,8 @@ import rfc8785
 from flb.errors import BadMessage
 from flb.merkle import keccak256, update_leaf, updates_root
 from flb.payouts import Standing, payout_root, scores_tree, standing_to_json, standings_from_json
+from flb.privacy import noised_round
+from flb.privacy.noised_round import NoisedRound
 from flb.roster import roster_root
 from flb.types import (
     ZERO_DIGEST,
@@ -81,6 +83,8 @@ class Record:
     standings: tuple[Standing, ...]
     """Every node that ever scored, in order of address, as it stands after this round."""
     closing: Closing
+    noise: NoisedRound | None = None
+    """What central privacy added; a run without it has no such field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,7 @@ def make(
     *,
     standings: tuple[Standing, ...],
     round_payout: int,
+    noise: NoisedRound | None = None,
 ) -> Record:
     """The record of a round that produced `adapter` from `closing`; `previous` is the record digest before it.
 
@@ -144,6 +149,7 @@ def make(
         weight_sum=sum(a.weight for a in closing.admitted),
         standings=standings,
         closing=closing,
+        noise=noise,
     )
 
 
@@ -264,6 +270,7 @@ def encode(record: Record) -> bytes:
         "weight_sum": record.weight_sum,
         "standings": [standing_to_json(row) for row in record.standings],
         **closing_to_json(record.closing),
+        **({"noise": noised_round.to_json(record.noise)} if record.noise is not None else {}),
     }
     return rfc8785.dumps(fields)
 
@@ -278,7 +285,8 @@ def decode(blob: bytes) -> Record:
             domain=Domain(_count(value["chain_id"]), Address(_bytes(value["run"], 20))),
             round=Round(_count(value["round"])), step=Step(_count(value["step"])),
             deadline=Seconds(_count(value["deadline"])), opened_at=block, weight_sum=_count(value["weight_sum"]),
-            standings=standings_from_json(value["standings"]), closing=closing_from_json(value), **raw,
+            standings=standings_from_json(value["standings"]), closing=closing_from_json(value),
+            noise=noised_round.from_json(value["noise"]) if "noise" in value else None, **raw,
         )  # fmt: skip
         if encode(record) == blob:
             return record

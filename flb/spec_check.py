@@ -142,6 +142,20 @@ def check_privacy(privacy: PrivacySpec) -> None:
             f"privacy.epsilon is {privacy.epsilon}, privacy.delta {privacy.delta}",
             "choose an epsilon of 0 (no budget) or above, and a delta between 0 and 1",
         )
+    adaptive = privacy.mechanism == "central_adaptive"
+    if (privacy.denominator >= 1) != privacy.central or privacy.denominator < 0:
+        raise Refused(
+            f"privacy.denominator is {privacy.denominator} with the mechanism {privacy.mechanism}",
+            "choose the number of updates that a round is expected to have; 0 without central privacy",
+        )
+    numbers = (privacy.quantile, privacy.rate, privacy.bits_noise)
+    if any(number != 0 for number in numbers) != adaptive or (
+        adaptive and not (0 < numbers[0] < 1 and 0 < numbers[1] < math.inf and 0 < numbers[2] < math.inf)
+    ):
+        raise Refused(
+            f"privacy.quantile, rate and bits_noise are {', '.join(map(str, numbers))}",
+            "choose a quantile between 0 and 1 and the others above 0 for central_adaptive, 0 for other mechanisms",
+        )
 
 
 def one_of(words: tuple[str, ...]) -> str:

@@ -26,6 +26,7 @@ MIXINGS = ("none", "nearest_neighbours", "bucketing")
 WEIGHTS = ("examples", "equal")
 PRIVACY_MECHANISMS = ("none", "local", "central_fixed", "central_adaptive", "example")
 """Who adds noise, to what: nobody, each node to its update, the aggregator to the sum, each node to its gradients."""
+CENTRAL_MECHANISMS = ("central_fixed", "central_adaptive")
 SERVER_OPTIMIZERS = ("sgd", "momentum", "nesterov", "adagrad", "adam", "yogi")
 
 
@@ -162,13 +163,24 @@ class PrivacySpec:
     """How updates are kept private (docs/privacy.md): `clip_norm` is C, `noise_multiplier` the noise's deviation σ over C.
 
     `epsilon` is the budget of the whole run at `delta`; an `epsilon` of 0 is none, and what was spent is then told at
-    `delta` alone. All four are 0 for the mechanism `none`."""
+    `delta` alone. Central mechanisms divide the noised sum by `denominator`, whoever came. `central_adaptive` starts from
+    `clip_norm` and follows `quantile` at `rate`, with noise of deviation `bits_noise` on the count of unclipped updates;
+    `noise_multiplier` is then what both releases cost together. What a mechanism does not use is 0."""
 
     mechanism: str = "none"
     clip_norm: float = 0.0
     noise_multiplier: float = 0.0
     epsilon: float = 0.0
     delta: float = 0.0
+    denominator: int = 0
+    quantile: float = 0.0
+    rate: float = 0.0
+    bits_noise: float = 0.0
+
+    @property
+    def central(self) -> bool:
+        """Whether the aggregator clips and adds the noise."""
+        return self.mechanism in CENTRAL_MECHANISMS
 
     @property
     def sigma(self) -> float:

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from flb import identity
@@ -144,7 +143,8 @@ class Daemon:
         work = self.state.works.get(name)
         admitted = work.admitted.get(manifest.node) if work else None
         if admitted is not None:
-            self.log(f"round {manifest.round}: admitted 0x{manifest.node.hex()[:8]}… weight {weight} norm {norm:.3f}")
+            told = "" if self.spec.privacy.central else f" norm {norm:.3f}"
+            self.log(f"round {manifest.round}: admitted 0x{manifest.node.hex()[:8]}… weight {weight}{told}")
         return admitted
 
     # ---------------------------------------------------------------- effects
@@ -188,10 +188,11 @@ class Daemon:
     async def collect(self) -> None:
         """Delete what nothing needs any more."""
         own = {self.spec_digest, Digest(bytes.fromhex(self.spec.adapter))}
-        work = partial(
-            retention.collect, self.blobs, self.view, self.state, own, self.keep_updates, self.now() - YOUNG_SECONDS
-        )
-        if deleted := await asyncio.to_thread(work):
+        deleted = await asyncio.to_thread(
+            retention.collect, self.blobs, self.view, self.state, own, self.keep_updates, self.now() - YOUNG_SECONDS,
+            self.spec.privacy.central,
+        )  # fmt: skip
+        if deleted:
             self.log(f"deleted {deleted} blobs that no round needs")
         async with self.turn:
             if self.view.opening:
@@ -257,6 +258,7 @@ class Daemon:
                 self.spawn(self.collect())
                 self.log(f"round {opening.round} open: step {opening.step}, {len(opening.cohort)} nodes")
             elif self.state.phase is Phase.FINISHED:
+                outcome.forget_keys(self.adapters, self.domain.run)
                 self.log("the run is finished; serving until stopped")
         self.spawn(self.announce())
 
@@ -284,16 +286,14 @@ class Daemon:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set, or something fails for good."""
-        self.failed = asyncio.get_running_loop().create_future()
+        self.failed = failed = asyncio.get_running_loop().create_future()
         self.spawn(self.follow_chain())
         self.spawn(self.tick())
         stopping = asyncio.ensure_future(stop.wait())
-        stopping.add_done_callback(
-            lambda _: None if self.failed is None or self.failed.done() else self.failed.cancel()
-        )
+        stopping.add_done_callback(lambda _: None if failed.done() else failed.cancel())
         try:
             with contextlib.suppress(asyncio.CancelledError):
-                await self.failed
+                await failed
         finally:
             stopping.cancel()
             for task in list(self.tasks):

@@ -24,6 +24,7 @@ from flb_aggregator.encoded_step import Down, Encoder, StepWriter, Write
 from flb_aggregator.files import Files
 from flb_aggregator.in_order import in_order
 from flb_aggregator.moments import RunOptimizer
+from flb_aggregator.noised_sum import NoisedSum
 from flb_aggregator.reduce import Reduce, ranked, weighted
 from flb_aggregator.reweigh import Counted
 from flb_aggregator.ring_blocks import RingBlocks
@@ -80,7 +81,7 @@ class Combiner:
         narrow = exact_in_float64(
             max(sum(counted.weights), counted.denominator), spec.ring.value_bound, spec.ring.fraction_bits
         )
-        self.sum_type: type[Any] = np.float64 if narrow else np.int64
+        self.sum_type: type[Any] = np.float64 if narrow and not spec.privacy.central else np.int64
 
     def worker(self) -> Callable[[Span], Made]:
         """A function that combines one span, with buffers of its own; the bytes are valid until its next call."""
@@ -116,7 +117,9 @@ class Combiner:
         return average
 
     def reducer(self) -> Reduce:
-        """What makes a block's total of the updates, with buffers of its own."""
+        """What makes a block's total of the updates, or reads it from the noised sum, with buffers of its own."""
+        if self.spec.privacy.central:
+            return NoisedSum(self.spec, self.step, self.files).reduce
         blocks = RingBlocks(self.files, self.layout, self.spec.ring.fraction_bits, PIECE)
         if self.counted.kept is None:
             return weighted(blocks, self.counted.weights, self.sum_type, PIECE)

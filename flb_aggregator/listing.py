@@ -49,7 +49,7 @@ def last_record(view: RunView) -> Digest:
 
 
 def of_step(blobs: BlobStore, record: Digest) -> tuple[Digest, ...]:
-    """What a sealed round left besides its adapter: encoded step, remainder, moments; none where its record is not here."""
+    """What a sealed round left besides its adapter: encoded step, remainder, noised sum, moments; none where its record is not here."""
     try:
         named_here = named(blobs, record)
     except FLBError:
@@ -58,11 +58,11 @@ def of_step(blobs: BlobStore, record: Digest) -> tuple[Digest, ...]:
 
 
 def left_to(member: bool, blobs: BlobStore, record: Digest, spec: RunSpec) -> tuple[Digest, ...]:
-    """What of that a caller may have: encoded step and remainder anybody; the moments members, who could lead the run on,
+    """What of that a caller may have: encoded step, remainder and noised sum anybody; the moments members, who could lead the run on,
     and everybody where the updates that make them are public."""
     # a stranger's question must not cost a decoded record a round that left nothing for strangers
     shown = keeps_moments(spec) and (member or spec.audit == "public")
-    if not (spec.encodes_steps or shown):
+    if not (spec.encodes_steps or spec.privacy.central or shown):
         return ()
     try:
         named_here = named(blobs, record)
@@ -77,7 +77,7 @@ def in_record(blobs: BlobStore, record: Digest) -> tuple[Digest, ...]:
 
 
 class Named(NamedTuple):
-    """Blobs that a record names: updates; encoded step and remainder; moments of the server optimizer."""
+    """Blobs that a record names: updates; encoded step, remainder and noised sum; moments of the server optimizer."""
 
     updates: tuple[Digest, ...]
     step: tuple[Digest, ...]
@@ -88,8 +88,9 @@ class Named(NamedTuple):
 def named(blobs: BlobStore, record: Digest) -> Named:
     """What a record names; records never change. Raises FLBError."""
     read = records.decode(blobs.get(record))
+    summed = read.noise.noised_sum if read.noise is not None else ZERO_DIGEST
     step, moments = (
         tuple(digest for digest in digests if digest != ZERO_DIGEST)
-        for digests in ((read.down, read.remainder), (read.optimizer_state,))
+        for digests in ((read.down, read.remainder, summed), (read.optimizer_state,))
     )
     return Named(tuple(admitted.manifest.digest for admitted in read.closing.admitted), step, moments)

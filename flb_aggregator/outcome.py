@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a closed round comes to, on disk: the adapter, its folder, the encoded step with its remainder, the optimizer's
-moments, the record.
+moments, the record; under central privacy the noised sum first.
 
 Called again after a restart it gives the same bytes: it makes them again, or, where another sum in BLAS could differ,
 reads in its note what it made.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,14 +14,18 @@ from typing import NamedTuple
 
 from flb import moments, payouts, records, scoring
 from flb.errors import BadMessage, CorruptStore
+from flb.privacy import central, central_adaptive
+from flb.privacy.noised_round import NoisedRound
 from flb.records import Closing, Record, Roll
 from flb.spec import RunSpec
 from flb.store import BlobStore, BlobWriter
 from flb.types import ZERO_DIGEST, Address, Digest, Domain, Opening, Step
+from flb_aggregator import noised_sum
 from flb_aggregator.certify import bit_exact
 from flb_aggregator.encoded_step import Down, Write
 from flb_aggregator.made import Blobs, Note
 from flb_aggregator.moments import Moments
+from flb_aggregator.noise_keys import NoiseKeys
 from flb_aggregator.pipeline import Input, combine, measure_gap
 from flb_aggregator.publish import publish_folder
 
@@ -35,9 +40,11 @@ def make(
     blobs: BlobStore,
     adapters: Path,
     report: Callable[[Mapping[str, float]], None] = lambda figures: None,
+    draw: Callable[[int, str], bytes] = lambda count, name: os.urandom(count),
 ) -> Roll:
     """Combine, publish, record; `previous` is the last sealed round's record, zero for none. `report` gets figures of the
-    round that its making gave. Raises CorruptStore."""
+    round that its making gave, `draw` a noise key under central privacy. Raises CorruptStore, and Refused where a noised
+    round would pass the run's budget."""
     inputs = inputs_of(closing, blobs)
     before = record_before(previous, blobs)
     left = left_by(before, blobs.path)
@@ -45,6 +52,12 @@ def make(
         before.standings if before is not None else (), scoring.of_round(closing.admitted, spec), spec.scoring.payout
     )
     note = Note(adapters.parent / "made", opening, closing)
+    noise = None
+    if spec.privacy.central:
+        keys = NoiseKeys(adapters.parent / "noise", domain.run, draw)
+        keys.forget(opening.step)
+        noise = noise_sum(spec, opening, closing, before, [item.path for item in inputs], keys, blobs)
+        inputs = [Input(1, blobs.path(noise.noised_sum))]
     made = None if bit_exact(spec) else note.read(blobs)
     if made is None:
         base = blobs.path(opening.base)
@@ -55,11 +68,47 @@ def make(
     publish_folder(adapters, spec, opening.step, blobs, made.adapter)
     record = records.make(
         domain, spec_digest, opening, previous, closing, made.adapter, made.optimizer_state, made.down, made.remainder,
-        standings=standings, round_payout=spec.scoring.payout,
+        standings=standings, round_payout=spec.scoring.payout, noise=noise,
     )  # fmt: skip
     blob = records.encode(record)
     blobs.put(blob)
     return records.roll_of(record, blob)
+
+
+def noise_sum(
+    spec: RunSpec,
+    opening: Opening,
+    closing: Closing,
+    before: Record | None,
+    paths: list[Path],
+    keys: NoiseKeys,
+    blobs: BlobStore,
+) -> NoisedRound:
+    """Clip and noise the updates into the blob that the step follows from; what the record says of it. Raises as `make`."""
+    privacy, ring = spec.privacy, spec.ring
+    clip_norm = clip_norm_after(spec, before)
+    key, releases = keys.take(privacy, opening, closing)
+    with blobs.writer() as out:
+        unclipped = noised_sum.write(spec, opening.step, clip_norm, paths, key, out.write)
+        digest = out.commit()
+    share, following = None, clip_norm
+    if privacy.mechanism == "central_adaptive":
+        share = central_adaptive.noised_share(privacy, unclipped, len(paths), key)
+        following = central_adaptive.following(privacy, ring, clip_norm, share)
+    return NoisedRound(
+        digest, clip_norm, central.sigma_of(privacy, clip_norm),
+        central.told_epsilon(central.epsilon_after(privacy, releases)), privacy.delta, releases, share, following,
+    )  # fmt: skip
+
+
+def forget_keys(adapters: Path, run: Address) -> None:
+    """Delete all noise keys of a run that is finished."""
+    NoiseKeys(adapters.parent / "noise", run, lambda count, name: b"").forget()
+
+
+def clip_norm_after(spec: RunSpec, before: Record | None) -> float:
+    """C of the round after a record: what that round moved it to, the spec's at first."""
+    return before.noise.next_clip_norm if before is not None and before.noise is not None else spec.privacy.clip_norm
 
 
 class Left(NamedTuple):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The aggregator's path, top to bottom: admitted updates → reweigh → reduce → optimizer → finish.
+"""The aggregator's path, top to bottom: admitted updates → reweigh → reduce → optimizer → finish. Under central privacy
+the updates became one noised sum before (`flb_aggregator.noised_sum`), and the path begins with that.
 
 A pure function of a round's inputs and their bytes: whoever has the blobs gets the same adapter, and `flb verify`
 calls exactly this.
@@ -10,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from flb.errors import Fatal
 from flb.lora.gap import Gap
 from flb.spec import RunSpec
 from flb.types import LoraMode, Step
@@ -54,23 +56,36 @@ def combine(
     `write` gets the bytes in order, one call at a time, from several threads: `threads`, or one for each core, at
     most two. So do the writers of `to`, with which the adapter moves by the encoded step, and that of `moments`, which
     an optimizer that keeps some must have. Raises CorruptStore where a blob that was checked before is shorter now.
+    Under central privacy `inputs` is the noised sum alone.
     Returns how far the adapter is from the mean of the products, where the mode knows it from its own pass.
     """
     remainder = [to.state] if to is not None and to.state is not None else []
     with Files([base, *(item.path for item in inputs), *remainder]) as files:
         threads = threads or cores()
-        counted = reweigh(spec, step, [item.weight for item in inputs], files, threads)
+        counted = count(spec, step, inputs, files, threads)
         how = residual.combine if spec.lora.residual_rank else COMBINE[spec.lora_mode]
         with optimizing(spec, step, moments) as optimizer:
             return how(spec, step, counted, files, write, threads, to, optimizer)
+
+
+def count(spec: RunSpec, step: Step, inputs: Sequence[Input], files: Files, threads: int) -> Counted:
+    """What each input counts, and the denominator: the spec's own under central privacy, whoever came."""
+    if spec.privacy.central:
+        if len(inputs) != 1:
+            raise Fatal(
+                "a central step was combined from updates, not from their noised sum", "report this as a defect"
+            )
+        return Counted(1, (1,), spec.privacy.denominator)
+    return reweigh(spec, step, [item.weight for item in inputs], files, threads)
 
 
 def measure_gap(
     spec: RunSpec, step: Step, base: Path, inputs: Sequence[Input], threads: int | None = None
 ) -> Gap | None:
     """How far the means of A and of B, each on its own, are from the mean of the products: a pass over the updates that
-    takes longer than combining them, and decides nothing. None for a mode that knows it from its own pass, or has none."""
-    if spec.lora_mode != LoraMode.FACTORS or spec.lora.residual_rank:
+    takes longer than combining them, and decides nothing. None for a mode that knows it from its own pass, or has none, and
+    under central privacy, where nothing but the noised sum may tell of the updates."""
+    if spec.privacy.central or spec.lora_mode != LoraMode.FACTORS or spec.lora.residual_rank:
         return None
     with Files([base, *(item.path for item in inputs)]) as files:
         threads = threads or cores()

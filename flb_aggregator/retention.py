@@ -53,12 +53,16 @@ def first_after(view: RunView) -> Round:
     return Round(max((roll.round for roll in view.rolls), default=0) + 1)
 
 
-def collect(blobs: BlobStore, view: RunView, state: State, own: set[Digest], keep: int | None, before: float) -> int:
-    """Delete what is neither needed nor in `own` and was stored before a time (Unix seconds); returns how many."""
+def collect(
+    blobs: BlobStore, view: RunView, state: State, own: set[Digest], keep: int | None, before: float,
+    central: bool = False,
+) -> int:  # fmt: skip
+    """Delete what is neither needed nor in `own` and was stored before a time (Unix seconds); returns how many. Under
+    `central` privacy no update of a sealed round stays, whatever the policy says: rounds are recomputed from noised sums."""
 
     def updates_of(record: Digest) -> tuple[Digest, ...]:
         try:
-            return in_record(blobs, record)
+            return () if central else in_record(blobs, record)
         except FLBError:  # another aggregator made it, and it is not here
             return ()
 

@@ -91,7 +91,8 @@ class Transfers:
             if present is not None:
                 return pb.UploadUpdateResponse(receipt=receipt_of(present))
             norm = await self.receive(manifest, header.offset, stream, context)
-            self.daemon.metrics.coded(manifest, header.codec_error)
+            if not self.daemon.spec.privacy.central:  # a figure of one node's data, without noise
+                self.daemon.metrics.coded(manifest, header.codec_error)
             used = weight(self.daemon.spec, manifest, member)
             admitted = await self.daemon.admit(manifest, signature, used, norm)
             self.daemon.spool.path(manifest).unlink(missing_ok=True)  # until now a kill would have found it there

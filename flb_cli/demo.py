@@ -35,10 +35,6 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--nodes", type=positive, default=3, help="node processes (default: 3)")
     parser.add_argument("--steps", type=positive, default=10, help="local optimizer steps a round (default: 10)")
     demo_method.add_options(parser)
-    parser.add_argument(
-        "--codec", choices=("f32", "bf16", "mxint8", "mxint4"), default="mxint8", help="default: mxint8"
-    )
-    parser.add_argument("--privacy", choices=("none", "local", "example"), default="none", help="default: none")
     parser.add_argument("--workdir", type=Path, help="folder of the run, new or empty (default: flb-demo/TIME)")
     parser.add_argument("--kill", action="store_true", help="kill the aggregator in the middle of an upload")
     parser.add_argument("--tamper", action="store_true", help="flip one bit of an update afterwards; it must be found")
@@ -61,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
+    if arguments.tamper and arguments.privacy.startswith("central-"):
+        raise ConfigError("--tamper alters an update, and under central privacy nobody may see one", "leave it out")
     console = make_console(arguments.json)
     demo = Demo(arguments, new_folder(arguments.workdir), View(console, ()))
     result = demo.run()
@@ -145,14 +143,14 @@ class Demo:
 
         a = self.arguments
         return {
-            **privacy_report.settings(a.privacy),
+            **privacy_report.settings(a.privacy, a.nodes),
             "lora": demo_method.lora(a),
             "training": {"local_steps": a.steps, "max_length": MAX_LENGTH},
             "run": {
                 "steps": a.rounds,
                 **demo_method.run(a),
                 "codec": a.codec,
-                "audit": "public",
+                **privacy_report.run_settings(a.privacy),
                 "payout": demo_payout.settings(),
             },
         }

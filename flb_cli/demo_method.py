@@ -19,8 +19,15 @@ MOMENTUM_RATE = 0.7
 """Of one that does not: DiLoCo's (arXiv 2311.08105)."""
 
 
+PRIVACY = ("none", "local", "central-fixed", "central-adaptive", "example")
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add `--lora-mode`, `--rule` and `--server-optimizer`."""
+    """Add `--codec`, `--privacy`, `--lora-mode`, `--rule` and `--server-optimizer`."""
+    parser.add_argument(
+        "--codec", choices=("f32", "bf16", "mxint8", "mxint4"), default="mxint8", help="default: mxint8"
+    )
+    parser.add_argument("--privacy", choices=PRIVACY, default="none", help="who adds noise (default: none)")
     parser.add_argument("--lora-mode", choices=MODES, default="factors", help="default: factors")
     parser.add_argument(
         "--rule",

@@ -28,11 +28,10 @@ from flb.types import ZERO_DIGEST, Digest, Domain, Round
 from flb_aggregator.certify import bit_exact
 from flb_aggregator.made import Blobs
 from flb_aggregator.outcome import Left, blobs_of
-from flb_aggregator.pipeline import Input
 from flb_aggregator.publish import make_adapter_zero
 from flb_cli.replay_certificate import Start, certify_round, gap_of, published_in
 from flb_cli.replay_left import left_before
-from flb_cli.replay_updates import check_updates
+from flb_cli.replay_noised import check_noise, checked_inputs, summands, trusted
 
 Fetch = Callable[[Digest], Path | None]
 """The file of a blob, whatever its bytes; None where it cannot be seen."""
@@ -99,7 +98,8 @@ def replay(
         made = sum(bool(line.get("recomputed")) for line in report.rounds)
         report.proved.append(f"signatures, weights and receipts of {read} of {sealed} rounds agree with the chain")
         if bit_exact(spec):
-            report.proved.append(f"{made} of {sealed} adapters were recomputed from their updates to the same bytes")
+            source = "noised sums" if spec.privacy.central else "updates"
+            report.proved.append(f"{made} of {sealed} adapters were recomputed from their {source} to the same bytes")
         else:
             stand = sum(bool(line.get("certified")) for line in report.rounds)
             report.proved.append(
@@ -107,6 +107,7 @@ def replay(
             )
         scored = sum(bool(line.get("scored")) for line in report.rounds)
         report.proved.append(f"scores and payouts of {scored} of {sealed} rounds were recomputed to the roots on chain")
+    report.trusted += trusted(spec)
     report.trusted.append("nodes trained honestly on the data that they committed to")
     return report
 
@@ -196,10 +197,11 @@ def check_round(
         return scratch.path(digest) if scratch.has(digest) else fetch(digest)
 
     base = seen(opened.base)
-    paths = [fetch(item.manifest.digest) for item in record.closing.admitted]
-    if base is None or any(path is None for path in paths):
-        hidden = sum(path is None for path in paths)
-        report.unchecked.append(f"round {number}: {hidden} of {len(paths)} updates cannot be seen, not recomputed")
+    report.findings += check_noise(record, before.record, spec)
+    paths = [fetch(digest) for digest in summands(record, spec)]
+    if base is None or not paths or any(path is None for path in paths):
+        hidden, what = sum(path is None for path in paths), "noised sums" if spec.privacy.central else "updates"
+        report.unchecked.append(f"round {number}: {hidden} of {len(paths)} {what} cannot be seen, not recomputed")
         return record
 
     left = (
@@ -209,9 +211,7 @@ def check_round(
     )
     if left is None:
         return record
-    updates = [path for path in paths if path is not None]
-    altered = list(check_updates(record.closing.admitted, updates, spec, opened.step, number))
-    inputs = [Input(item.weight, path) for item, path in zip(record.closing.admitted, updates, strict=True)]
+    altered, inputs = checked_inputs(record, spec, [path for path in paths if path is not None])
     if not bit_exact(spec):
         start = Start(domain.run, opened.step, opened.base, base, left)
         published = [fetch(digest) for digest in published_in(record)]

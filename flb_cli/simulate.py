@@ -22,6 +22,10 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--attack", metavar="NAME", help="what the attackers do; docs/simulate.md lists the attacks")
     parser.add_argument("--attackers", type=int, metavar="F", help="how many nodes attack (default: 1)")
     parser.add_argument("--strength", type=float, metavar="X", help="of the attack (default: its own)")
+    parser.add_argument(
+        "--use-server-dp", "--use_server_dp", choices=("true", "false"), help="the aggregator clips and adds noise, "
+        "with equal weights: privacy.central fixed, or adaptive where the settings say so; false: none",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder, new or empty (default: flb-simulate/TIME)")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout; progress on stderr")
     parser.set_defaults(run=run)
@@ -36,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     from flb_cli.simulate_view import View
 
     config = simulate_settings.read(arguments.config, arguments.set)
+    config = simulate_settings.with_server_privacy(config, arguments.use_server_dp)
     nodes = simulate_settings.check(config)
     attackers = simulate_attack.attackers(arguments.attack, arguments.attackers, arguments.strength, nodes)
     simulate_attack.check_mode(attackers, config.lora.mode)

@@ -4,6 +4,7 @@
 Effects are carried out at once, in the same thread. There is no journal: a simulated run that is killed begins anew.
 """
 
+import hashlib
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -60,6 +61,10 @@ class Aggregator:
     def __post_init__(self) -> None:
         self.state = State(self.spec.rounds)
 
+    def noise_key(self, count: int, name: str) -> bytes:
+        """A noise key that follows from the run's salt, so that a simulation repeats: it protects nothing."""
+        return hashlib.sha256(b"flb simulated noise" + bytes.fromhex(self.spec.salt) + name.encode()).digest()[:count]
+
     def opening(self) -> Opening | None:
         """The open round; None once the run is finished."""
         return None if self.state.phase is Phase.FINISHED else self.state.opening
@@ -90,7 +95,7 @@ class Aggregator:
                 roll = outcome.make(
                     self.spec, self.spec_digest, self.domain, effect.opening, effect.closing,
                     last_record(self.registry.view()), self.blobs, self.adapters,
-                    self.figures.update,
+                    self.figures.update, self.noise_key,
                 )  # fmt: skip
                 self.combine_seconds += time.perf_counter() - started
                 self.figures |= outcome.figures_of(self.spec, effect.opening, effect.closing, self.blobs)

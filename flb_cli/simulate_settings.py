@@ -41,6 +41,21 @@ def _replaced(section: Any, changed: Any, key: Sequence[str]) -> Any:
     return dataclasses.replace(section, **{key[0]: value})
 
 
+def with_server_privacy(config: Config, wanted: str | None) -> Config:
+    """The settings with `--use-server-dp true` or `false`; None changes nothing. What central privacy needs comes with it."""
+    if wanted is None:
+        return config
+    if wanted == "false":
+        return dataclasses.replace(config, privacy=dataclasses.replace(config.privacy, central="none"))
+    central = "fixed" if config.privacy.central == "none" else config.privacy.central
+    equal = dataclasses.replace(config.run.aggregation, weights="equal")
+    return dataclasses.replace(
+        config,
+        privacy=dataclasses.replace(config.privacy, central=central),
+        run=dataclasses.replace(config.run, aggregation=equal),
+    )
+
+
 def check(config: Config) -> int:
     """What no simulated run can do without, and what none can do; returns the number of nodes. Raises ConfigError."""
     nodes: int = require(config.num_clients, "num_clients", "say how many nodes flb simulate makes")

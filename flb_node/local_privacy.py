@@ -39,12 +39,13 @@ def check_settings(client: ClientConfig, spec: RunSpec) -> None:
             "client.local_dp is true, and the run has no local privacy",
             "ask the operator for a run with it, or set client.local_dp: false",
         )
-    if mechanism not in ON_DEVICE:
+    if mechanism not in ON_DEVICE and not spec.privacy.central:
         return
+    who = "central" if spec.privacy.central else mechanism
     leaving = [name for name in client.report_to or () if name not in STAYS_HERE]
     if leaving:
         raise ConfigError(
-            f"client.report_to names {', '.join(leaving)}, and under {mechanism} privacy no loss leaves this device",
+            f"client.report_to names {', '.join(leaving)}, and under {who} privacy no loss leaves this device",
             "report to tensorboard, which writes into the work folder, or to nothing",
         )
 
@@ -72,6 +73,12 @@ class LocalPrivacy:
         Raises what `check_settings` raises, DiskError and CorruptStore."""
         check_settings(client, spec)
         privacy = spec.privacy
+        if privacy.central:
+            self.log(
+                f"the aggregator of this run clips updates to a norm of {privacy.clip_norm:.4g} and adds noise of "
+                f"{privacy.noise_multiplier:g} times that to their sum; this device adds none, and the aggregator is trusted "
+                "with the update"
+            )
         if privacy.mechanism == "example":
             self.ledger().charges()
             steps = self.steps_of(spec)

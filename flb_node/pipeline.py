@@ -45,7 +45,7 @@ class Sealed:
     size: int
     path: Path
     codec_error: float
-    """Norm of (update - decoded) over norm of the update; 0 under local privacy, where it stays untold."""
+    """Norm of (update - decoded) over norm of the update; 0 under local and central privacy, where it stays untold."""
 
 
 def seal_update(
@@ -104,7 +104,7 @@ def seal_update(
         for part in encoded(spec, layout, before, after, draw, loss, release):
             out.write(part)
         digest = out.commit()
-    lost = 0.0 if guard is not None else loss.ratio
+    lost = 0.0 if guard is not None or spec.privacy.central else loss.ratio
     note = {"step": step, "base": base.hex(), "digest": digest.hex(), "size": layout.size, "codec_error": lost}
     write_atomic(_note(folder, step, base, private), json.dumps(note).encode())
     if guard is not None:

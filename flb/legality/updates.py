@@ -172,5 +172,13 @@ def privacy(c: Choices) -> Iterator[Reason]:
     if c.spec.aggregation.weights != "equal":
         what = "central privacy needs weights that do not depend on the data, and run.aggregation.weights is examples"
         yield Reason(what, (Repair("aggregation.weights", "equal"),))
+    if c.mixed:
+        what = (
+            f"central privacy bounds what one update moves a sum by, and mixing {c.spec.aggregation.mixing} spreads it"
+        )
+        yield Reason(what, (Repair("aggregation.mixing", NONE),))
+    if c.spec.lora.residual_rank:
+        what = "central privacy noises a sum, and a residual is no sum of what nodes send"
+        yield Reason(what, (Repair("lora.residual_rank", 0),))
     if c.spec.audit != "off":
         yield Reason(f"central privacy hides updates, and run.audit is {c.spec.audit}", (Repair("audit", "off"),))

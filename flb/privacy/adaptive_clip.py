@@ -19,8 +19,8 @@ from flb.errors import Refused
 
 SHARE_OF_BITS = 0.05
 """Of the budget (of μ²) the bits get so much: the sum's noise grows by 2.6 %."""
-BIT_UNITS = 20
-"""The sum of bits is counted in units of 2^-20 of (b - 1/2), and its noise is an integer in them."""
+BIT_UNITS = 30
+"""The sum of bits is counted in units of 2^-30 of (b - 1/2), and its noise is an integer in them."""
 LARGEST_MOVE = 20.0
 """ln C moves at most so far in one round, whatever the noise: e^20 is beyond every norm."""
 
@@ -56,15 +56,18 @@ def split_with(noise_multiplier: float, of_bits: float) -> Split:
     return Split((noise_multiplier**-2 - (2 * of_bits) ** -2) ** -0.5, of_bits)
 
 
-def share_within(unclipped: int, cohort: int, noise: int) -> float:
+def share_within(unclipped: int, cohort: int, noise: int, denominator: int | None = None) -> float:
     """b̃, the noised share of updates that were not clipped: Σ(b - 1/2)/m + 1/2, with integer noise in `BIT_UNITS`.
 
-    `cohort` is m, fixed beforehand; noise may bring the share below 0 or above 1. Raises Refused for an empty cohort.
+    The sum is over the `cohort` updates that came, so that one that is left out moves it by 1/2; `denominator` is m, fixed
+    beforehand, and the cohort where it is None. Noise may bring the share below 0 or above 1. Raises Refused for an empty
+    cohort.
     """
-    if cohort < 1 or not 0 <= unclipped <= cohort:
+    fixed = cohort if denominator is None else denominator
+    if min(cohort, fixed) < 1 or not 0 <= unclipped <= cohort:
         raise Refused(f"{unclipped} of {cohort} updates were not clipped", "report this as a defect")
     halves = ((2 * unclipped - cohort) << (BIT_UNITS - 1)) + noise
-    return halves / (cohort << BIT_UNITS) + 0.5
+    return halves / (fixed << BIT_UNITS) + 0.5
 
 
 def next_norm(norm: float, share: float, quantile: float = 0.5, rate: float = 0.2) -> float:

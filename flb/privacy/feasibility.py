@@ -78,11 +78,12 @@ def forecast(*, epsilon: float, delta: float, rounds: int, parameters: int, coho
     return Forecast(ratio(), tuple(sorted(levers, key=lambda lever: lever.ratio)))
 
 
-def refuse_hopeless(found: Forecast, override: bool = False) -> None:
-    """Raise Refused, with the two strongest levers, where the noise is above `HOPELESS` times the signal."""
+def refuse_hopeless(found: Forecast, override: bool = False, setting: str = "client.accept_noise") -> None:
+    """Raise Refused, with the two strongest levers, where the noise is above `HOPELESS` times the signal. `setting`
+    overrides it."""
     if found.ratio > HOPELESS and not override:
         best = " or ".join(f"{lever.change} ({lever.ratio:.3g})" for lever in found.levers[:2])
         raise Refused(
             f"the noise of this budget is {found.ratio:.3g} times the signal, so the run would learn nothing",
-            f"change one of these: {best}, or set client.accept_noise: true",
+            f"change one of these: {best}, or set {setting}: true",
         )

@@ -176,6 +176,15 @@ def test_parse__privacy_that_no_run_has__is_refused_with_its_line(line: str) -> 
     assert f"line 2: client.{line.partition(':')[0]} is" in refusal(f"client:\n  {line}\n")
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["central: some", "clip_norm: 0", "target_epsilon: 0", "delta: 1", "quantile: 1", "rate: 0", "bits_noise: -1",
+     "noise_multiplier: 0", "denominator: 0"],
+)  # fmt: skip
+def test_parse__central_privacy_that_no_run_has__is_refused_with_its_line(line: str) -> None:
+    assert f"line 2: privacy.{line.partition(':')[0]} is" in refusal(f"privacy:\n  {line}\n")
+
+
 @pytest.mark.parametrize(("written", "expected"), [("8", 8), ("4", 4), ("null", None)])
 def test_parse__quantization__is_a_number_of_bits_or_null(written: str, expected: int | None) -> None:
     assert parse(f"model:\n  quantization: {written}\n", HERE).model.quantization == expected

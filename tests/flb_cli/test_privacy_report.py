@@ -47,4 +47,7 @@ def test_result__folder_of_an_aggregator__is_read(tmp_path: Path) -> None:
 
 
 def test_settings__local__is_one_key_and_none__is_no_key() -> None:
-    assert privacy_report.settings("local") == {"client": {"local_dp": True}} and privacy_report.settings("none") == {}
+    assert (
+        privacy_report.settings("local", 3) == {"client": {"local_dp": True}}
+        and privacy_report.settings("none", 3) == {}
+    )

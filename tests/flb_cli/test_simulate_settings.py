@@ -225,3 +225,13 @@ def test_deal__data_that_do_not_reach__is_one_sentence(
 def test_deal__no_dataset__is_one_sentence() -> None:
     with pytest.raises(ConfigError, match="dataset_name is not set"):
         simulate_data.deal(replace(Config(), num_clients=3), Path(), 3)
+
+
+def test_with_server_privacy__true_and_false__switch_central_privacy_and_equal_weights() -> None:
+    plain = Config()
+    on = simulate_settings.with_server_privacy(plain, "true")
+    assert (on.privacy.central, on.run.aggregation.weights) == ("fixed", "equal")
+    adaptive = parse("privacy: {central: adaptive}\n", Path("config.yaml"))
+    assert simulate_settings.with_server_privacy(adaptive, "true").privacy.central == "adaptive"
+    assert simulate_settings.with_server_privacy(adaptive, "false").privacy.central == "none"
+    assert simulate_settings.with_server_privacy(plain, None) == plain

@@ -67,7 +67,7 @@ def test_reasons__every_combination__is_legal_or_has_a_legal_one_near(variant: s
         changes = legality.nearest(spec, privacy=privacy)
         assert changes, f"no legal choice is near: {found}"
         assert legality.reasons(legality.repaired(spec, changes), privacy=privacy) == ()
-        if shown:
+        if shown or privacy != spec.privacy.mechanism:
             continue
         shown = True
         with pytest.raises(Refused) as refused:

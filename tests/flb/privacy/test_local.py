@@ -121,12 +121,6 @@ def test_check__other_mechanisms__are_left_alone() -> None:
     local.check(PLAIN)
 
 
-@pytest.mark.parametrize("mechanism", ["central_fixed", "central_adaptive", "example"])
-def test_read_spec__mechanism_of_a_later_version__is_refused_by_name(mechanism: str) -> None:
-    with pytest.raises(Refused, match=f"privacy.mechanism {mechanism} is not in this version"):
-        read_spec(changed(mechanism=mechanism).encode())
-
-
 @pytest.mark.parametrize(
     ("changes", "words"),
     [({"mechanism": "magic"}, "is unknown"), ({"mechanism": "none"}, "no mechanism"), ({"clip_norm": 0.0}, "clip_norm is 0"),
