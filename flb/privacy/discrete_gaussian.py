@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from flb.delta import BLOCK, Int64
 from flb.errors import Refused
-from flb.privacy.gaussian_table import AMBIGUOUS, Table, make_table
+from flb.privacy.gaussian_table import DECIDED, FIRST_CODE, Table, make_table
 
 LEAST_SIGMA, LARGEST_SIGMA = 4096, 1 << 48
 """In ring units. Below, the table would have to be another; above, a sum of noise would not fit its integers."""
@@ -102,20 +102,17 @@ class Stage:
         index = self._index[:count]
         np.copyto(index, words)  # numpy would make the same copy, twice as slowly
         values = self._table.slots.take(index)
-        (unsure,) = np.nonzero(values == AMBIGUOUS)
+        (unsure,) = np.nonzero(values < DECIDED)
         if unsure.size:
-            values[unsure] = self._resolve(words[unsure])
+            values[unsure] = self._resolve(values[unsure])
         return values
 
-    def _resolve(self, words: NDArray[np.uint16]) -> NDArray[np.int16]:
-        raw = np.frombuffer(self._more(6 * words.size), dtype="<u2").reshape(-1, 3).astype(np.uint64)
-        heads = words.astype(np.uint64) << np.uint64(48)
-        for place, shift in enumerate((32, 16, 0)):
-            heads |= raw[:, place] << np.uint64(shift)
-        values, ties = self._table.invert(heads)
+    def _resolve(self, codes: NDArray[np.int16]) -> NDArray[np.int16]:
+        lows = np.frombuffer(self._more(8 * codes.size), dtype="<u8") >> np.uint64(16)
+        values, ties = self._table.invert(codes, lows)
         for index in ties:
-            tail = int.from_bytes(self._last(8), "little")
-            values[index] = self._table.invert_exactly((int(heads[index]) << 64) | tail)
+            head = int(self._table.words[codes[index] - FIRST_CODE]) | int(lows[index])
+            values[index] = self._table.invert_exactly(head << 64 | int.from_bytes(self._last(8), "little"))
         return values
 
 

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 DIGITS = 60
 BITS = 128
 SLOTS = 1 << 16
-AMBIGUOUS = -32768
-"""In a slot that a threshold falls into."""
+DECIDED = -16384
+"""A slot below it is ambiguous: a threshold falls into it, and it holds FIRST_CODE plus its number among such slots."""
+FIRST_CODE = -32768
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,27 +30,32 @@ class Table:
     heads: NDArray[np.uint64]
     """The upper 64 bits of each threshold."""
     slots: NDArray[np.int16]
-    """The value for the upper 16 bits of U, or AMBIGUOUS."""
-    starts: NDArray[np.intp]
-    """How many thresholds lie below a slot."""
+    """The value for the upper 16 bits of U, or the code of an ambiguous slot."""
+    words: NDArray[np.uint64]
+    """Of each ambiguous slot, here and below: its number, times 2^48."""
+    below: NDArray[np.int64]
+    """The value below its first threshold."""
+    lows: NDArray[np.uint64]
+    """The 48 bits of that threshold which follow the slot's 16."""
     crowded: NDArray[np.bool_]
-    """Whether more than one lies in it."""
+    """Whether more than one threshold lies in it."""
 
-    def invert(self, heads: NDArray[np.uint64]) -> tuple[NDArray[np.int16], list[int]]:
-        """Values for the upper 64 bits of U in ambiguous slots, and the indices of those that the lower 64 must decide.
+    def invert(self, codes: NDArray[np.int16], lows: NDArray[np.uint64]) -> tuple[NDArray[np.int16], list[int]]:
+        """Values for ambiguous slots and the next 48 bits of U, and the indices of those that the last 64 must decide.
 
         Nearly every such slot holds one threshold: it is compared with. Slots of the tails hold several.
         """
-        slots = (heads >> np.uint64(48)).astype(np.intp)
-        below = self.starts[slots]
-        threshold = self.heads[below]
-        above = below + (heads >= threshold)
-        ties = heads == threshold
+        slots = codes.astype(np.intp)
+        slots -= FIRST_CODE
+        threshold = self.lows[slots]
+        values = self.below[slots] + (lows >= threshold)
+        ties = lows == threshold
         (several,) = np.nonzero(self.crowded[slots])
         if several.size:
-            above[several] = np.searchsorted(self.heads, heads[several], side="right")
-            ties[several] = np.searchsorted(self.heads, heads[several], side="left") != above[several]
-        return (above + self.first).astype(np.int16), [int(index) for index in np.flatnonzero(ties)]
+            heads = self.words[slots[several]] | lows[several]
+            values[several] = np.searchsorted(self.heads, heads, side="right") + self.first
+            ties[several] = np.searchsorted(self.heads, heads, side="left") + self.first != values[several]
+        return values.astype(np.int16), [int(index) for index in np.flatnonzero(ties)]
 
     def invert_exactly(self, uniform: int) -> int:
         """The value for all 128 bits of U."""
@@ -93,9 +99,13 @@ def make_table(variance: Fraction) -> Table:
     first = 1 - len(half)
     heads = np.array([threshold >> 64 for threshold in thresholds], dtype=np.uint64)
     tops = np.array([threshold >> (BITS - 16) for threshold in thresholds], dtype=np.int64)
-    exact = np.array([threshold & ((1 << (BITS - 16)) - 1) == 0 for threshold in thresholds])
+    inside = np.array([threshold & ((1 << (BITS - 16)) - 1) != 0 for threshold in thresholds])
     starts = np.searchsorted(tops, np.arange(SLOTS), side="left")
     ends = np.searchsorted(tops, np.arange(SLOTS), side="right")
     slots = (ends + first).astype(np.int16)
-    slots[tops[~exact]] = AMBIGUOUS
-    return Table(first, tuple(thresholds), heads, slots, starts, ends - starts > 1)
+    ambiguous = np.unique(tops[inside])
+    slots[ambiguous] = FIRST_CODE + np.arange(ambiguous.size)
+    return Table(
+        first, tuple(thresholds), heads, slots, ambiguous.astype(np.uint64) << np.uint64(48), starts[ambiguous] + first,
+        heads[starts[ambiguous]] & np.uint64((1 << 48) - 1), (ends - starts)[ambiguous] > 1,
+    )  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flb.privacy.gaussian_table import AMBIGUOUS, BITS, SLOTS, make_table
+from flb.privacy.gaussian_table import BITS, DECIDED, FIRST_CODE, SLOTS, make_table
 
 pytestmark = pytest.mark.unit
 
@@ -34,7 +34,7 @@ def test_thresholds__against_direct_exponentials_at_100_digits__are_within_one(v
 @given(TABLES, st.integers(0, SLOTS - 1), st.sampled_from((0, 1, 2**111, 2**112 - 1)))
 def test_slots__decided__are_right_for_every_continuation(table, slot: int, rest: int) -> None:  # type: ignore[no-untyped-def]
     value = int(table.slots[slot])
-    if value != AMBIGUOUS:
+    if value >= DECIDED:
         assert table.invert_exactly((slot << 112) | rest) == value
 
 
@@ -42,7 +42,7 @@ def test_slots__ambiguous__are_those_that_two_values_share() -> None:
     for table in (SMALL, LARGE):
         for slot in range(0, SLOTS, 7):
             ends = {table.invert_exactly((slot << 112) | rest) for rest in (0, 2**112 - 1)}
-            assert (len(ends) > 1) == (table.slots[slot] == AMBIGUOUS)
+            assert (len(ends) > 1) == (table.slots[slot] < DECIDED)
 
 
 @given(TABLES, st.data())
@@ -51,9 +51,12 @@ def test_invert__near_a_threshold__agrees_with_all_128_bits_or_says_that_they_de
     uniform = threshold + data.draw(st.integers(-(2**66), 2**66))
     uniform = min(max(uniform, 0), (1 << BITS) - 1)
     head = uniform >> 64
-    if table.slots[head >> 48] != AMBIGUOUS:
+    code = int(table.slots[head >> 48])
+    if code >= DECIDED:
         return
-    values, ties = table.invert(np.array([head], dtype=np.uint64))
+    assert int(table.words[code - FIRST_CODE]) == head >> 48 << 48
+    low = head & ((1 << 48) - 1)
+    values, ties = table.invert(np.array([code], dtype=np.int16), np.array([low], dtype=np.uint64))
     if ties:
         assert any(other >> 64 == head for other in table.thresholds)
     else:
@@ -61,5 +64,6 @@ def test_invert__near_a_threshold__agrees_with_all_128_bits_or_says_that_they_de
 
 
 def test_invert_exactly__at_the_ends__stays_in_the_table() -> None:
+    assert LARGE.words.size < 4096 < DECIDED - FIRST_CODE
     assert LARGE.invert_exactly(0) <= -13 * 299 and LARGE.invert_exactly((1 << BITS) - 1) >= 13 * 299
-    assert abs(LARGE.invert_exactly(0)) < 14 * 300 < -AMBIGUOUS
+    assert abs(LARGE.invert_exactly(0)) < 14 * 300 < -DECIDED
