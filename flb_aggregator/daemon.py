@@ -172,7 +172,7 @@ class Daemon:
         """In a thread: everything that the round leaves."""
         return outcome.make(
             self.spec, self.spec_digest, self.domain, effect.opening, effect.closing, previous, self.blobs,
-            self.adapters, lambda found: self.log(self.metrics.gap(effect.opening.round, found)) if found else None,
+            self.adapters, lambda found: self.log(self.metrics.told(effect.opening.round, found)) if found else None,
         )  # fmt: skip
 
     async def submit(self, what: str, send: Callable[[], Sent]) -> None:

@@ -82,6 +82,16 @@ class Metrics:
         figure["missing"] = ["0x" + node.hex() for node in closing.missing]
         figure["aggregate_s"] = round(seconds, 4)
 
+    def told(self, number: Round, figures: Mapping[str, float]) -> str:
+        """Figures that the making of a round gave: what its privacy came to, or its gap."""
+        if "releases" not in figures:
+            return self.gap(number, figures)
+        self.figure(number)["privacy"] = dict(figures)
+        bound = f"epsilon {figures['epsilon']:,.4g}" if "epsilon" in figures else "no epsilon that bounds anything"
+        return (
+            f"round {number}: the run is at {bound}, delta {figures['delta']:g}, after {figures['releases']:g} releases"
+        )
+
     def gap(self, number: Round, figures: Mapping[str, float]) -> str:
         """How far the round's adapter is from the mean of the nodes' products: writes it down, and says it in words."""
         with self.path.with_name("gaps.jsonl").open("a") as file:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from flb import moments, payouts, records, scoring
 from flb.errors import BadMessage, CorruptStore
-from flb.privacy import central, central_adaptive
+from flb.privacy import central, central_adaptive, noised_round
 from flb.privacy.noised_round import NoisedRound
 from flb.records import Closing, Record, Roll
 from flb.spec import RunSpec
@@ -64,7 +64,7 @@ def make(
         made = blobs_of(spec, domain.run, opening.step, opening.base, base, left, inputs, blobs)
         if not bit_exact(spec):
             note.write(made)
-    report(made.figures)
+    report(made.figures if noise is None else noised_round.figures(noise))
     publish_folder(adapters, spec, opening.step, blobs, made.adapter)
     record = records.make(
         domain, spec_digest, opening, previous, closing, made.adapter, made.optimizer_state, made.down, made.remainder,

@@ -59,8 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         signal.signal(number, interrupt)
     if arguments.tamper and arguments.privacy.startswith("central-"):
         raise ConfigError("--tamper alters an update, and under central privacy nobody may see one", "leave it out")
-    console = make_console(arguments.json)
-    demo = Demo(arguments, new_folder(arguments.workdir), View(console, ()))
+    demo = Demo(arguments, new_folder(arguments.workdir), View(make_console(arguments.json), ()))
     result = demo.run()
     return 0 if succeeded(arguments, result) else 1
 

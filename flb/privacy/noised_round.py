@@ -28,6 +28,12 @@ FLOATS = ("clip_norm", "sigma", "delta", "next_clip_norm")
 MAYBE = ("epsilon", "unclipped")
 
 
+def figures(noise: NoisedRound) -> dict[str, float]:
+    """What the run spent by the end of the round, for logs and reports; without `epsilon` where that bounds nothing."""
+    spent = {"delta": noise.delta, "releases": float(noise.releases)}
+    return spent if noise.epsilon is None else {"epsilon": noise.epsilon, **spent}
+
+
 def to_json(noise: NoisedRound) -> dict[str, Any]:
     """As the record holds it."""
     fields: dict[str, Any] = {name: getattr(noise, name) for name in (*FLOATS, *MAYBE, "releases")}

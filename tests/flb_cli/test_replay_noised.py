@@ -118,6 +118,12 @@ def test_daemon__log_and_metrics__tell_nothing_of_one_update(served: Served) -> 
     assert not (served.folder / "gaps.jsonl").exists()
 
 
+def test_daemon__each_round__says_what_the_run_spent(served: Served) -> None:
+    assert [line for line in served.lines if "the run is at epsilon 4.37" in line and "after 1 releases" in line]
+    lines = [json.loads(line) for line in (served.folder / "rounds.jsonl").read_text().splitlines()]
+    assert [line["privacy"]["releases"] for line in lines] == [1, 2]
+
+
 def test_collect__sealed_rounds__keep_noised_sums_and_no_update(served: Served) -> None:
     daemon, made = served.daemon, record(served, 1)
     assert made.noise is not None

@@ -59,3 +59,21 @@ def test_simulate__a_budget__destroys_the_model_and_is_refused_unless_accepted(
     assert main(["verify", str(tmp_path / "taken"), "--json"]) == 0
     charges = list((tmp_path / "taken").glob("nodes/*/privacy/*.jsonl"))
     assert len(charges) == 3 and all(len(path.read_text().splitlines()) == 2 for path in charges)
+
+
+@pytest.mark.parametrize("more", [[], ["--set", "privacy.central=adaptive"]], ids=["fixed", "adaptive"])
+def test_simulate__server_privacy__verifies_from_noised_sums_and_repeats(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    config, adapters = folder / "central.yaml", []
+    config.write_text(CONFIG)
+    for name in "ab":
+        arguments = ["--config", str(config), "--out", str(tmp_path / name), "--json", "--use_server_dp", "true"]
+        capsys.readouterr()
+        assert main(["simulate", *arguments, *more]) == 0
+        adapters.append(json.loads(capsys.readouterr().out)["adapter_sha256"])
+    assert adapters[0] == adapters[1], "noise keys follow from the salt in a simulation"
+    assert main(["verify", str(tmp_path / "a"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["verdict"] == "exact"
+    lines = json.loads((tmp_path / "a" / "report.json").read_text())["lines"]
+    assert [line["releases"] for line in lines] == [1, 2] and lines[0]["epsilon"] < lines[1]["epsilon"]

@@ -146,12 +146,7 @@ CASES = [
     refused("privacy", "residual is no sum", "lora.residual_rank", 0,
             spec_with(audit="off", aggregation__weights="equal", lora__residual_rank=2), "central"),
     refused("privacy", "forms none", "lora.mode", "factors",
-            spec_with(audit="off", aggregation__weights="equal", lora__mode="stack"), "central"),
-    refused("privacy", "forms none", "lora.mode", "factors",
             spec_with(audit="off", aggregation__weights="equal", lora__mode="product"), "central"),
-    refused("privacy", "mixing nearest_neighbours spreads it", "aggregation.mixing", "none",
-            robust(audit="off", aggregation__rule="mean", aggregation__byzantine=0,
-                   aggregation__mixing="nearest_neighbours"), "central"),
     refused("missing", "is not in this version", "lora.mode", "factors", spec_with(lora__mode="freeze_a")),
 ]  # fmt: skip
 
