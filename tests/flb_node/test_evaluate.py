@@ -61,7 +61,7 @@ def process(base: Path, data: Path) -> Iterator[subprocess.Popen[str]]:
     ) as started:
         yield started
         started.terminate()
-        assert started.wait(timeout=5) == 0, "SIGTERM ends it with exit code 0"
+        assert started.wait(timeout=30) == 0, "SIGTERM ends it with exit code 0"
 
 
 def ask(process: subprocess.Popen[str], line: str) -> dict[str, object]:
@@ -130,4 +130,4 @@ def test_evaluate__sigterm_while_loading__exit_0(base: Path, data: Path) -> None
             started.wait(timeout=1.5)
         except subprocess.TimeoutExpired:
             started.send_signal(signal.SIGTERM)
-        assert started.wait(timeout=5) == 0
+        assert started.wait(timeout=30) == 0
