@@ -53,13 +53,14 @@ def test_corpus__file_that_is_not_the_listed_one__refused(tmp_path: Path, spoil:
 
 @pytest.mark.model
 def test_main__quick__measures_every_mode_and_repeats(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     import torch
 
     from bench import lora_modes
 
-    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)  # other tests of this process keep theirs
+    threads = torch.get_num_threads()
+    request.addfinalizer(lambda: torch.set_num_threads(threads))  # other tests of this process keep theirs
     for name, value in (("STEPS", 2), ("BATCH", 2), ("QUICK", 2)):
         monkeypatch.setattr(lora_modes, name, value)
     results = []
