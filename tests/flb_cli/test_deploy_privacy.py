@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from flb.config import ClientConfig, Config
+from flb.config import ClientConfig, Config, PrivacyConfig
 from flb.errors import Refused
 from flb.spec import PrivacySpec
 from flb_cli import deploy_privacy
@@ -38,3 +38,14 @@ def test_plan__budget_that_drowns_the_signal__is_refused_with_what_would_change_
 def test_plan__the_same_budget_accepted__is_planned_for_all_rounds() -> None:
     made = planned(target_epsilon=1.0, accept_noise=True, delta=1e-6)
     assert made is not None and (made.epsilon, made.delta) == (1.0, 1e-6) and made.noise_multiplier > 10
+
+
+def test_plan__privacy_of_examples__has_the_budget_of_the_settings() -> None:
+    config = replace(Config(), privacy=PrivacyConfig(example=True), client=ClientConfig(target_epsilon=4.0))
+    assert deploy_privacy.plan(config, SPEC.training, SPEC.tensors) == PrivacySpec("example", 1.0, 0.5, 4.0, 1e-5)
+
+
+def test_plan__local_and_example_together__is_refused_with_what_to_switch_off() -> None:
+    config = replace(Config(), privacy=PrivacyConfig(example=True), client=ClientConfig(local_dp=True))
+    with pytest.raises(Refused, match="both true.*switch off client.local_dp"):
+        deploy_privacy.plan(config, SPEC.training, SPEC.tensors)
