@@ -29,10 +29,10 @@ def epsilon_of_releases(releases: tuple[tuple[float, float, int], ...], delta: f
 
 
 @lru_cache(maxsize=64)
-def noise_multiplier_for(sampling_rate: float, rounds: int, epsilon: float, delta: float) -> float:
-    """A noise multiplier whose sampled releases stay within (ε, δ). Raises as `epsilon_of_rounds`, and Refused where none
+def noise_multiplier_for(sampling_rate: float, rounds: int, epsilon: float, delta: float, least: float) -> float:
+    """A noise multiplier from `least` on whose sampled releases stay within (ε, δ). Raises as `epsilon_of_rounds`, and Refused where none
     does."""
-    return asked("multiplier", sampling_rate, rounds, epsilon, delta)
+    return asked("multiplier", sampling_rate, rounds, epsilon, delta, least)
 
 
 def asked(*question: object) -> float:

@@ -149,8 +149,7 @@ class ClientConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrivacyConfig:
-    """What the operator fixes besides `client.local_dp` (docs/privacy.md): privacy that a trusted aggregator gives, which needs
-    run.aggregation.weights: equal, or that of single examples."""
+    """Privacy besides client.local_dp: by a trusted aggregator (needs run.aggregation.weights: equal), or of examples."""
 
     central: Literal["none", "fixed", "adaptive"] = setting(
         "none", "the aggregator clips and adds noise: none, fixed (one clip norm) or adaptive (it follows a quantile)"

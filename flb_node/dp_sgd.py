@@ -57,8 +57,7 @@ def train(
     steps = secret.steps
     trained = [weight for weight in weights.values() if weight.requires_grad]
     starts = [weight.detach().clone() for weight in trained] if training.fedprox_mu else []
-    # dropout is part of what must not be known: its seed is secret, and not the run's
-    torch.manual_seed(int.from_bytes(step_key(secret.key, 0, b"dropout")[:8], "big"))
+    at_once = group_size(model, training.batch_size)
     model.train()
     state = SimpleNamespace(global_step=0)
     with per_example(model) as hooks:
@@ -67,10 +66,11 @@ def train(
             total = GradientSum(sum(weight.numel() for weight in trained), steps.clip_norm)
             drawn = [int(index) for index in sample(steps, step_key(secret.key, step, b"sample")) if index < len(rows)]
             losses: list[float] = []
-            for start in range(0, len(drawn), training.batch_size):
-                for loss, gradient in gradients(
-                    model, trained, hooks, rows.select(drawn[start:][: training.batch_size])
-                ):
+            for start in range(0, len(drawn), at_once):
+                # dropout must not be known, so its seed is secret; alone, an example's does not depend on the others
+                seed = step_key(secret.key, step, b"dropout" + drawn[start].to_bytes(4, "big"))
+                torch.manual_seed(int.from_bytes(seed[:8], "big"))
+                for loss, gradient in gradients(model, trained, hooks, rows.select(drawn[start:][:at_once])):
                     losses.append(loss)
                     total.add(gradient)
             put(trained, total.noised(steps, step_key(secret.key, step, b"noise")))
@@ -81,6 +81,12 @@ def train(
             watch.on_step_end(None, state, None)
             finite = [loss for loss in losses if np.isfinite(loss)]
             watch.on_log(None, state, None, {"loss": sum(finite) / max(1, len(finite))})
+
+
+def group_size(model: Any, batch_size: int) -> int:
+    """How many examples are computed together: a batch where all weights are float32, and one elsewhere. In a type of few
+    bits an example's gradient depends visibly on who is beside it, and the sum would move by more than the clip norm."""
+    return batch_size if all(weight.dtype == torch.float32 for weight in model.parameters()) else 1
 
 
 @contextmanager

@@ -33,8 +33,8 @@ FRACTION_BITS = 32
 LARGEST_VALUE = 2.0**20
 """A gradient beyond it counts as zeros, as one that is not finite does."""
 
-Calibrate = Callable[[float, int, float, float], float]
-"""(sampling rate, releases, ε, δ) -> the least noise multiplier, rounded up."""
+Calibrate = Callable[[float, int, float, float, float], float]
+"""(sampling rate, releases, ε, δ, least multiplier) -> the multiplier, rounded up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def steps_of(
     multiplier = privacy.noise_multiplier
     if privacy.epsilon:
         rate = min(1.0, training.batch_size / examples)
-        multiplier = max(multiplier, calibrate(rate, rounds * planned, privacy.epsilon, privacy.delta))
+        multiplier = max(multiplier, calibrate(rate, rounds * planned, privacy.epsilon, privacy.delta, multiplier))
     return Steps(examples, training.batch_size, planned, privacy.clip_norm, multiplier)
 
 

@@ -53,12 +53,12 @@ def epsilon_of_releases(releases: Releases, delta: float) -> float:
     return min(bounds)
 
 
-def noise_multiplier_for(sampling_rate: float, rounds: int, epsilon: float, delta: float) -> float:
-    """A noise multiplier whose `rounds` releases stay within (ε, δ), at most 2 % above the least.
+def noise_multiplier_for(sampling_rate: float, rounds: int, epsilon: float, delta: float, least: float) -> float:
+    """A noise multiplier of at least `least` whose `rounds` releases stay within (ε, δ), at most 2 % above what is needed.
 
-    By RDP, which is quick, and then down by PLD while that allows it. Raises Refused where no multiplier below a million does.
+    By RDP, which is quick, and then down by PLD while that allows it. Where `least` is enough nothing is searched. Raises Refused where no multiplier below a million does.
     """
-    low, high = 0.0, 0.5
+    low = high = least
     while by_rdp([(high, sampling_rate, rounds)], delta) > epsilon:
         low, high = high, 2 * high
         if high > 1e6:
@@ -66,7 +66,7 @@ def noise_multiplier_for(sampling_rate: float, rounds: int, epsilon: float, delt
     while high - low > 0.01 * high:
         middle = (low + high) / 2
         low, high = (middle, high) if by_rdp([(middle, sampling_rate, rounds)], delta) > epsilon else (low, middle)
-    while (lower := high / 1.02) > LEAST_MULTIPLIER and grid_points(lower, sampling_rate, rounds) <= LARGEST_GRID:
+    while (lower := max(least, high / 1.02)) < high and grid_points(lower, sampling_rate, rounds) <= LARGEST_GRID:
         if by_pld([(lower, sampling_rate, rounds)], delta) > epsilon:
             break
         high = lower

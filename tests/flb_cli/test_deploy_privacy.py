@@ -76,3 +76,14 @@ def test_plan__adaptive__splits_the_noise_and_refuses_a_split_that_no_budget_has
     assert made.mechanism == "central_adaptive" and made.bits_noise == pytest.approx(2.236, abs=1e-3)
     with pytest.raises(Refused, match="costs more than the whole budget"):
         central(central="adaptive", noise_multiplier=1.0, bits_noise=0.5)
+
+
+def test_plan__privacy_of_examples__has_the_budget_of_the_settings() -> None:
+    config = replace(Config(), privacy=PrivacyConfig(example=True), client=ClientConfig(target_epsilon=4.0))
+    assert deploy_privacy.plan(config, SPEC.training, SPEC.tensors) == PrivacySpec("example", 1.0, 0.5, 4.0, 1e-5)
+
+
+def test_plan__local_and_example_together__is_refused_with_what_to_switch_off() -> None:
+    config = replace(Config(), privacy=PrivacyConfig(example=True), client=ClientConfig(local_dp=True))
+    with pytest.raises(Refused, match="both true.*switch off client.local_dp"):
+        deploy_privacy.plan(config, SPEC.training, SPEC.tensors)

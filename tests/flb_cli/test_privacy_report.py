@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flb.privacy import local
+from flb.privacy import example, local
 from flb.spec import PrivacySpec
 from flb_cli import privacy_report
 from tests.sim import small_spec
@@ -47,7 +47,18 @@ def test_result__folder_of_an_aggregator__is_read(tmp_path: Path) -> None:
 
 
 def test_settings__local__is_one_key_and_none__is_no_key() -> None:
-    assert (
-        privacy_report.settings("local", 3) == {"client": {"local_dp": True}}
-        and privacy_report.settings("none", 3) == {}
-    )
+    local = privacy_report.settings("local", 3)
+    assert local == {"client": {"local_dp": True}} and privacy_report.settings("none", 3) == {}
+
+
+def test_told__privacy_of_examples__is_the_budget_that_every_node_keeps_to() -> None:
+    spec = replace(PLAIN, privacy=example.plan(None, 8.0, 1e-5))
+    made = privacy_report.told(spec, 4, 1)
+    assert set(made) == NAMES and (made["epsilon"], made["clip_norm"]) == (8.0, 1.0) and "one example" in made["unit"]
+    assert "at least 0.5 on the sum of gradients" in privacy_report.in_words(made)
+    bare = privacy_report.told(replace(PLAIN, privacy=example.plan(None, None, 1e-5)), 4, 1)
+    assert bare["epsilon"] is None and "nothing for one example" in privacy_report.in_words(bare)
+
+
+def test_settings__example__has_a_budget() -> None:
+    assert privacy_report.settings("example", 3) == {"privacy": {"example": True}, "client": {"target_epsilon": 8.0}}

@@ -19,6 +19,7 @@ import flb_node
 from flb.config import Config
 from flb.errors import ConfigError, DatasetError, Refused, WrongBaseModel
 from flb.lora.shape import at_rank
+from flb.privacy import example
 from flb.spec import LoraSpec
 from flb.types import Step
 from flb_node import adapter_weights, attached
@@ -225,3 +226,9 @@ def test_record_bytes__rows_that_json_cannot_say__refused() -> None:
         list(attached.record_bytes([{"a": object()}]))
     with pytest.raises(DatasetError, match="no length"):
         list(attached.record_bytes(iter(())))
+
+
+def test_refuse_private__a_run_with_privacy_of_examples__is_refused() -> None:
+    attached.refuse_private(small_spec())
+    with pytest.raises(Refused, match="privacy of examples"):
+        attached.refuse_private(dataclasses.replace(small_spec(), privacy=example.plan(None, 8.0, 1e-5)))

@@ -119,6 +119,10 @@ def test_train__epsilon_of_eight__still_lowers_the_loss(local: LocalTrainer, ada
     assert cost <= 8 and np.mean(made.losses[-5:]) < np.mean(made.losses[:5]) - 0.1
 
 
+def test_group_size__a_base_of_few_bits__is_one(local: LocalTrainer, folder: Path) -> None:
+    assert dp_sgd.group_size(local.model, 4) == 4 and dp_sgd.group_size(load(folder, dtype="bfloat16").model, 4) == 1
+
+
 def spec_of(objective: str = "sft") -> RunSpec:
     plain = small_spec()
     return replace(plain, privacy=plan(None, 8.0, 1e-5), training=replace(plain.training, objective=objective))

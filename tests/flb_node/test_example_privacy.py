@@ -55,7 +55,7 @@ def spec_of(epsilon: float | None = None, steps: int = 3) -> RunSpec:
 
 
 def test_seal__a_run_with_a_budget__charges_what_the_accountant_says(tmp_path: Path) -> None:
-    device, spec = Device(tmp_path), spec_of(8.0)
+    device, spec = Device(tmp_path), spec_of(2.0)
     sealed = [device.seal(spec, step) for step in (1, 2, 3)]
     steps = device.secrets[0].steps
     assert steps.examples == 40 and steps.rate == spec.training.batch_size / 40
@@ -63,7 +63,7 @@ def test_seal__a_run_with_a_budget__charges_what_the_accountant_says(tmp_path: P
     expected = epsilon_of_rounds(
         noise_multiplier=steps.noise_multiplier, sampling_rate=steps.rate, rounds=3 * steps.releases, delta=1e-5
     )
-    assert isinstance(told, dict) and told["epsilon"] == pytest.approx(expected, rel=1e-6) and expected <= 8
+    assert isinstance(told, dict) and told["epsilon"] == pytest.approx(expected, rel=1e-6) and expected <= 2
     assert len({secret.key for secret in device.secrets}) == 3 and [one.codec_error for one in sealed] == [0.0] * 3
     with pytest.raises(Refused, match="beyond the run's budget"):
         device.seal(spec, 4)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flb.legality.declarations import DECLARED, NONE, declared
-from flb.spec_sections import AGGREGATION_RULES, MIXINGS, SERVER_OPTIMIZERS
+from flb.spec_sections import AGGREGATION_RULES, MIXINGS, PRIVACY_MECHANISMS, SERVER_OPTIMIZERS
 from flb.types import Codec, LoraMode
 from tests.sim import small_spec
 
@@ -18,7 +18,7 @@ def test_declared__every_word_of_the_spec__has_its_declaration() -> None:
     assert tuple(DECLARED.rules) == AGGREGATION_RULES and tuple(DECLARED.mixings) == MIXINGS
     assert tuple(DECLARED.optimizers) == SERVER_OPTIMIZERS
     assert list(DECLARED.codecs) == [codec.name.lower() for codec in Codec]
-    assert list(DECLARED.privacies) == [NONE, "local"] and small_spec().privacy.mechanism == NONE
+    assert tuple(DECLARED.privacies) == PRIVACY_MECHANISMS and small_spec().privacy.mechanism == NONE
 
 
 def test_declared__word_without_a_file_or_without_capabilities__is_left_out() -> None:

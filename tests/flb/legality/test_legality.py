@@ -11,7 +11,7 @@ import pytest
 from flb import legality
 from flb.aggregation import rules
 from flb.errors import Refused
-from flb.legality.declarations import DECLARED
+from flb.legality.declarations import DECLARED, NONE
 from flb.spec_sections import RunSpec
 from flb.types import Codec
 from tests.sim import small_spec
@@ -55,6 +55,8 @@ def every(variant: str, rule: str, mixing: str) -> Iterator[RunSpec]:
 def test_reasons__every_combination__is_legal_or_has_a_legal_one_near(variant: str, rule: str, mixing: str) -> None:
     shown = False
     for spec, privacy in itertools.product(every(variant, rule, mixing), DECLARED.privacies):
+        if spec.codec != "f32" and privacy != NONE:
+            continue  # what holds of codecs does not ask who adds noise
         found = legality.reasons(spec, privacy=privacy)
         if spec.codec != "f32":
             plain = replace(spec, codec="f32")

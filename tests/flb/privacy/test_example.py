@@ -76,14 +76,14 @@ def test_step_key__step_and_purpose__give_keys_of_their_own() -> None:
 
 
 def test_steps_of__a_budget__raises_the_noise_to_what_the_node_needs() -> None:
-    asked: list[tuple[float, int, float, float]] = []
+    asked: list[tuple[float, ...]] = []
 
     def calibrate(*numbers: float) -> float:
-        asked.append(numbers)  # type: ignore[arg-type]
+        asked.append(numbers)
         return 1.25
 
     made = steps_of(plan(None, 8.0, 1e-5), TRAINING, 3, 20, 6, calibrate)
-    assert made == Steps(20, 4, 6, 1.0, 1.25) and asked == [(0.2, 18, 8.0, 1e-5)]
+    assert made == Steps(20, 4, 6, 1.0, 1.25) and asked == [(0.2, 18, 8.0, 1e-5, 0.5)]
 
 
 def test_steps_of__no_budget__has_the_least_noise() -> None:

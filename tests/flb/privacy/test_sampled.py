@@ -71,7 +71,7 @@ def test_multiplier__golden_budgets__is_within_two_percent_above(
     rate: float, rounds: int, epsilon: float, multiplier: float
 ) -> None:
     pytest.importorskip("dp_accounting", reason="needs the extra dp")
-    found = sampled.noise_multiplier_for(rate, rounds, epsilon, DELTA)
+    found = sampled.noise_multiplier_for(rate, rounds, epsilon, DELTA, 0.5)
     assert multiplier * 0.999 < found < multiplier * 1.025
     assert sampled.epsilon(found, rate, rounds, DELTA) <= epsilon
 
@@ -79,4 +79,9 @@ def test_multiplier__golden_budgets__is_within_two_percent_above(
 def test_multiplier__a_budget_of_nothing__is_refused() -> None:
     pytest.importorskip("dp_accounting", reason="needs the extra dp")
     with pytest.raises(Refused, match="no noise"):
-        sampled.noise_multiplier_for(1.0, 10**15, 0.01, DELTA)
+        sampled.noise_multiplier_for(1.0, 10**15, 0.01, DELTA, 0.5)
+
+
+def test_multiplier__the_least_is_enough__is_the_least() -> None:
+    pytest.importorskip("dp_accounting", reason="needs the extra dp")
+    assert sampled.noise_multiplier_for(0.01, 20, 8.0, DELTA, 2.0) == 2.0
