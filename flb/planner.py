@@ -51,18 +51,12 @@ def plan_tensors(
 ) -> tuple[tuple[str, ...], tuple[TensorSpec, ...]]:
     """Resolved target modules, and the adapter's tensors. `model_type` is the base's, from its config.json.
 
-    Raises Refused for a name that matches nothing, and for a rank below 1 or above what the smallest layer has.
+    Raises Refused for a name that matches nothing and for a rank below 1.
     """
     modules = resolve(base, wanted, model_type)
     tensors = adapter_tensors(modules, r)
     if any(min(tensor.shape) < 1 for tensor in tensors):
         raise Refused(f"lora.r is {r}", "choose at least 1")
-    smallest = min(modules, key=lambda path: min(modules[path]))
-    if r > (most := min(modules[smallest])):
-        d, k = modules[smallest]
-        raise Refused(
-            f"lora.r is {r}, and the smallest adapted layer, {smallest}, is {d} by {k}", f"choose at most {most}"
-        )
     return module_names(modules), tensors
 
 

@@ -139,12 +139,13 @@ class Entrance:
 
     def register(self, root: Digest, records: int, relay: Callable[[SignedMessage], Relayed]) -> None:
         """Commit to the dataset."""
+        slot = self.chain.slot(self.node)  # before the head: what is mined after it still has `pending`'s number
         if root in self.chain.head().datasets.get(self.node, {}):
             return  # it is in, and the confirmed view does not show it yet
         if self.pays(lambda: self.chain.register_dataset(self.node, root, records)):
             self.log(f"registered a dataset of {records} records")
             return
-        slot, rules = self.chain.slot(self.node), self.chain.rules()
+        rules = self.chain.rules()
         message = Message(Kind.REGISTER_DATASET, self.node, slot.seq + 1, self.deadline(rules), root, records)
         if self.hand(message, slot, NO_INVITE, relay):
             self.log(f"registered a dataset of {records} records through the aggregator")

@@ -7,6 +7,7 @@ joins has no better knowledge of what the operator wants.
 
 from flb.legality.choices import Reason, Repair
 from flb.legality.declarations import DECLARED, Declarations
+from flb.lora.shape import A
 from flb.spec_sections import RunSpec
 
 LARGEST_ADAPTIVE_RATE = 1e-2
@@ -17,6 +18,21 @@ ADAPTIVE_RATE = 1e-3
 
 def cautions(spec: RunSpec, declarations: Declarations = DECLARED) -> tuple[Reason, ...]:
     """The warnings for a spec, in the form of reasons; none for most."""
+    return (*adaptive_rate(spec, declarations), *idle_ranks(spec))
+
+
+def idle_ranks(spec: RunSpec) -> tuple[Reason, ...]:
+    """A rank above a layer's smaller side: its product has fewer directions than the factors have room for."""
+    sides = [tensor.shape[1 if tensor.name.endswith(A) else 0] for tensor in spec.tensors]
+    smallest = min(sides, default=spec.lora.r)
+    if spec.lora.r <= smallest:
+        return ()
+    what = f"lora.r is {spec.lora.r}, and the smallest side of an adapted layer is {smallest}: more ranks learn nothing there"
+    return (Reason(what, (Repair("lora.r", smallest),), "idle_ranks"),)
+
+
+def adaptive_rate(spec: RunSpec, declarations: Declarations) -> tuple[Reason, ...]:
+    """An adaptive server optimizer at the learning rate of FedAvg."""
     chosen = spec.server_optimizer
     optimizer = declarations.optimizers.get(chosen.name)
     # the step is at most eta / tau times the mean: with such a tau it is no larger than that of sgd

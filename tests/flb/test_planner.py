@@ -47,15 +47,6 @@ def test_make_spec__weights_that_may_overflow__are_refused_with_the_largest_lega
         made(weight_cap=1 << 20)
 
 
-def test_plan_tensors__rank_above_the_smallest_layer__is_refused_with_the_largest_one() -> None:
-    base = (TensorSpec("model.layers.0.q.weight", (8, 16)), TensorSpec("model.layers.0.v.weight", (4, 16)))
-    with pytest.raises(
-        Refused, match="lora.r is 5, and the smallest adapted layer, model.layers.0.v, is 4 by 16.*at most 4"
-    ):
-        planner.plan_tensors(base, "all-linear", 5)
-    assert planner.plan_tensors(base, "q", 8)[0] == ("q",)
-
-
 def test_make_spec__choices_that_do_not_go_together__are_refused() -> None:
     lora = dataclasses.replace(small_spec().lora, align=True)
     with pytest.raises(Refused, match="lora.align is true, and mode factors has no factors to turn"):

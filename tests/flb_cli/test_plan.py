@@ -109,7 +109,7 @@ def test_plan__illegal__ends_like_a_refusal_and_names_the_nearest_choice(
 
 @pytest.mark.parametrize(("text", "arguments", "code", "words"), [
     ("lora: {target_modules: [q_porj]}\n", (), "refused", "'q_porj' matches no layer of the base model: it has q_proj"),
-    ("lora: {r: 1025}\n", (), "refused", "lora.r is 1025, and the smallest adapted layer"),
+    ("lora: {r: 0}\n", (), "config", "lora.r is 0"),
     ("lora: {ranks_: [1]}\n", (), "config", "unknown key lora.ranks_"),
     ("", ("--nodes", "0"), "refused", "a run of 0 nodes trains nothing"),
     ("", ("--nodes", "1"), "refused", "1 nodes make no round of run.min_nodes 2"),

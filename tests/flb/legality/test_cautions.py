@@ -36,3 +36,12 @@ def test_cautions__adaptive_at_the_default_rate__says_what_it_does_and_what_to_s
 )  # fmt: skip
 def test_cautions__rate_that_fits__none(name: str, rate: float, tau: float) -> None:
     assert warned(name, rate, tau) == []
+
+
+def test_cautions__rank_above_the_smallest_side__says_the_most_that_learns() -> None:
+    spec = small_spec()
+    wide = replace(spec, lora=replace(spec.lora, r=9), tensors=tuple(
+        replace(tensor, shape=(9, 40_000) if tensor.name.endswith("lora_A.weight") else (8, 9)) for tensor in spec.tensors
+    ))  # fmt: skip
+    (caution,) = cautions(wide)
+    assert (caution.code, caution.repairs[0].value) == ("idle_ranks", 8) and cautions(spec) == ()
