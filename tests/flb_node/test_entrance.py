@@ -88,6 +88,45 @@ def test_enter__without_coins__joins_and_registers_through_the_relay() -> None:
     assert chain.batches[1][0].message.records == RECORDS and chain.sent == []
 
 
+@dataclass
+class MinesBetweenReads(Chain):
+    """A chain whose block, with what was handed over, comes right after the first thing that is asked of it next."""
+
+    waiting: list[SignedMessage] = field(default_factory=list)
+
+    def slot(self, node: Address) -> Slot:
+        found = super().slot(node)
+        if self.waiting:
+            self.relay([self.waiting.pop()])
+        return found
+
+    def head(self) -> RunView:
+        view = self.view(super().slot(NODE).datasets > 0)
+        if self.waiting:
+            self.relay([self.waiting.pop()])
+        return view
+
+    def view(self, dataset: bool = False) -> RunView:
+        slot = super().slot(NODE)
+        return RunView(
+            members={NODE: Member(NODE, slot.key, slot.payee)}, datasets={NODE: {ROOT: 7}} if dataset else {}
+        )
+
+
+def test_enter__registration_mined_between_two_reads__is_not_signed_again() -> None:
+    chain = MinesBetweenReads()
+    made = entrance(chain)
+    made.enter(RunView(), chain.take)
+
+    def accept_it(signed: SignedMessage) -> Relayed:
+        chain.waiting.append(signed)
+        return Relayed("accepted")
+
+    assert not made.enter(chain.view(), accept_it)
+    assert not made.enter(chain.view(), unreachable)
+    assert chain.slots[NODE].datasets == 1 and chain.slots[NODE].seq == 2
+
+
 def test_knock__nobody_invited_it_or_it_left__is_told_and_nothing_is_sent() -> None:
     chain = Chain(wei=100, admitter=address_of(AGGREGATOR_KEY))
     with pytest.raises(NotAMember, match="has no invite"):
