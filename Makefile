@@ -21,14 +21,14 @@ demo: setup  ## Fine-tune a real model on three nodes of this machine, about thr
 
 test: check contracts  ## Set up, then run all tests
 	@echo "== all tests but the unit tests, which have passed"
-	@$(PYTEST) -q -m "not unit" || { echo "a test failed: its output is above; run one alone with $(PYTEST) PATH::NAME" >&2; exit 1; }
+	@tools/side_by_side -m "not unit and not e2e" -- -m e2e || { echo "a test failed: its output is above; run one alone with $(PYTEST) PATH::NAME" >&2; exit 1; }
 
 full: check contracts slither coverage  ## All tests in their long forms, with more random examples
 	@FLB_FULL=1 $(PYTEST) -q
 
 check: setup lint  ## Lint, types, imports and unit tests
 	@echo "== unit tests"
-	@$(PYTEST) -q -m unit || { echo "a unit test failed: its output is above" >&2; exit 1; }
+	@tools/side_by_side -m unit tests/flb -- -m unit --ignore tests/flb || { echo "a unit test failed: its output is above" >&2; exit 1; }
 
 lint: setup
 	@echo "== lint, types, imports, generated files"
