@@ -2,6 +2,7 @@
 """Killed between publishing and journalling, on a machine whose sums come out otherwise next time: the chain gets the
 adapter that was published."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ pytestmark = pytest.mark.e2e
 def test_run__killed_after_publishing__rolls_what_was_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make, published = outcome.make, list[Roll]()
+    make, published, delivered = outcome.make, list[Roll](), threading.Event()
 
     def killed(*arguments: Any) -> Roll:
         published.append(make(*arguments))
+        delivered.wait(20)  # the last node has its receipt
         raise RuntimeError("killed")
 
     monkeypatch.setattr(outcome, "make", killed)
@@ -36,6 +38,7 @@ def test_run__killed_after_publishing__rolls_what_was_published(
             deliver(first.uplink(member), manifest, blob, tmp_path, key_for(member))
         first.await_true(lambda: published)
         assert first.daemon.view.rolls == ()
+        delivered.set()
     monkeypatch.setattr(outcome, "make", make)
     other = first.daemon.blobs.put(b"another sum of the same numbers")
     monkeypatch.setattr(outcome, "blobs_of", lambda *_: Blobs(other))
